@@ -1,0 +1,2 @@
+/// Every cap of the proxy, and how caps relate.
+public enum Limits {}
