@@ -1,2 +1,39 @@
-/// Every cap of the proxy, and how caps relate.
-public enum Limits {}
+/// Every cap of the proxy in one place, and how caps relate (`check`). Flags may lower some, never lift one.
+public enum Limits {
+  // Receiving.
+  /// Receive buffers a core and bytes in each: 1 MiB in all, since a larger pool is always cold in the cache.
+  static let receiveBuffers = 256
+  static let receiveBufferSize = 4096
+
+  // Connections.
+  /// Connections a core keeps, beyond which it refuses; memory is only used for those there are.
+  static let connectionsACore = 1 << 20
+  /// Pending connections that the kernel queues for a listener.
+  static let listenBacklog: Int32 = 4096
+  /// Longest PROXY protocol header that is waited for, and for how long.
+  static let proxyHeaderBytes = 16 + 4096
+  static let proxyHeaderMilliseconds: UInt64 = 5000
+  /// Distinct sources counted for `--max-connections-per-source`; past it the least is lost: an uncounted source.
+  static let countedSources = 1 << 17
+
+  // Splicing.
+  /// Pipes a core makes at most, and keeps when they are idle. Two descriptors each.
+  static let pipesACore = 512
+  static let idlePipesACore = 32
+  static let pipeCapacity: Int32 = 256 << 10
+  static let pipeCapacityLeast: Int32 = 64 << 10
+
+  // Endpoints.
+  /// Endpoints at most; a connection remembers which it tried in a set of this many bits.
+  static let endpoints = 128
+  static let addressesAnEndpoint = 16
+
+  /// Asserts how the caps relate; called once at start.
+  static func check() {
+    precondition(receiveBuffers * receiveBufferSize <= 8 << 20, "receive buffers must fit the memlock limit")
+    precondition(connectionsACore <= 1 << 24, "a handle's slot has 24 bits")
+    precondition(endpoints <= 128, "EndpointSet has 128 bits")
+    precondition(idlePipesACore <= pipesACore)
+    precondition(pipeCapacityLeast <= pipeCapacity)
+  }
+}
