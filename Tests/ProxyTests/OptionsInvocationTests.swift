@@ -22,6 +22,12 @@ import Testing
       run("gateway", "--insecure-discovery", "bogus", "start", "--endpoints=a:1") == .startGateway(expected))
   }
 
+  @Test func helpBeforeTheWord() {
+    #expect(run("gateway", "-h", "start") == help(HelpText.start("gateway start")))
+    #expect(run("gateway", "--help", "bogus", "start") == help(HelpText.start("gateway start")))
+    #expect(run("gateway", "--help=false", "start") == .startGateway(GatewayOptions()))
+  }
+
   @Test func extraWordsAreIgnored() {
     #expect(run("gateway", "start", "x", "--", "--y") == .startGateway(GatewayOptions()))
     #expect(run("gateway", "start", "--help=false") == .startGateway(GatewayOptions()))
