@@ -130,14 +130,18 @@ public import Synchronization
   public func attach(_ reader: Int) {
     precondition(reader >= 0 && reader < readers)
     while unsafe cursors[reader].position.load(ordering: .relaxed) == Self.detached {
-      let provisional = unsafe tail.pointee.position.load(ordering: .acquiring)
-      unsafe cursors[reader].position.store(provisional, ordering: .releasing)
-      _ = unsafe scans.pointee.position.wrappingAdd(1, ordering: .acquiringAndReleasing)
-      let end = unsafe tail.pointee.position.load(ordering: .acquiring)
-      // Fails only when the owner cut the reader loose in between.
-      _ = unsafe cursors[reader].position.compareExchange(
-        expected: provisional, desired: end, successOrdering: .releasing, failureOrdering: .relaxed)
+      takePlace(reader, at: unsafe tail.pointee.position.load(ordering: .acquiring))
     }
+  }
+
+  /// Attaches at a tail that may be long out of date, and moves up to one that cannot be.
+  func takePlace(_ reader: Int, at provisional: UInt64) {
+    unsafe cursors[reader].position.store(provisional, ordering: .releasing)
+    _ = unsafe scans.pointee.position.wrappingAdd(1, ordering: .acquiringAndReleasing)
+    let end = unsafe tail.pointee.position.load(ordering: .acquiring)
+    // Fails only when the owner cut the reader loose in between.
+    _ = unsafe cursors[reader].position.compareExchange(
+      expected: provisional, desired: end, successOrdering: .releasing, failureOrdering: .relaxed)
   }
 
   // MARK: - Storage
