@@ -36,6 +36,7 @@ struct worker {
   struct iovec vectors[BUFFERS];   // of the sends of one turn
   struct msghdr messages[BUFFERS];
   unsigned used_vectors, used_messages;
+  bool ending;                     // a direction is sending its last bytes
   int listener;
   char memory[BUFFERS][BUFFER_BYTES];
 };
@@ -233,6 +234,7 @@ static void send_ready(struct worker *w) {
     d->flight = d->queue;
     d->queue = NONE;
     d->flags |= SENDING;
+    if (d->flags & ENDED) w->ending = true;
     send_flight(w, pair, side, false);
     append(&w->sending, pair, side);
   }
@@ -279,6 +281,12 @@ static void handle(struct worker *w, struct io_uring_cqe *cqe) {
   }
 }
 
+// A send that succeeds wakes nobody. So do not sleep on sends that something hangs on: the end of a direction,
+// or the buffers that a starved receive needs.
+static bool may_wait(const struct worker *w) {
+  return w->sending.count == 0 || !(w->ending || w->starved.count > 0);
+}
+
 static void *work(void *unused) {
   (void)unused;
   struct worker *w = aligned_alloc(4096, (sizeof *w + 4095) & ~(size_t)4095);
@@ -298,7 +306,8 @@ static void *work(void *unused) {
   for (;;) {
     struct io_uring_cqe *cqe;
     unsigned head, seen = 0;
-    io_uring_submit_and_wait(&w->ring, 1);
+    io_uring_submit_and_wait(&w->ring, may_wait(w) ? 1 : 0);
+    w->ending = false;
     w->used_vectors = w->used_messages = 0;
     io_uring_for_each_cqe(&w->ring, head, cqe) {
       handle(w, cqe);
