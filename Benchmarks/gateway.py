@@ -51,7 +51,7 @@ class Bench:
         self.cpus = {"sink": 0, "load": os.cpu_count() - 1} if options.pin else {}
 
     def load(self, mode, address, **settings):
-        command = [str(relays.BUILT / "load"), mode, "--addr", address, "--max-seconds", "30"]
+        command = [str(relays.BUILT / "load"), mode, "--addr", address, "--max-seconds", "20"]
         if "load" in self.cpus:
             command += ["--cpu", str(self.cpus["load"])]
         for key, value in settings.items():
@@ -62,7 +62,7 @@ class Bench:
         process = relays.spawn(self.load(mode, address, **settings), stdout=subprocess.PIPE, text=True)
         try:
             line = process.stdout.readline()
-            if process.wait(40) != 0:
+            if process.wait(30) != 0:
                 raise RuntimeError(f"load {mode} failed")
             return json.loads(line)
         finally:
@@ -160,7 +160,8 @@ def arguments():
 
 
 def measure(bench, scenarios, peers, runs):
-    """All runs: {scenario: {peer: [result of each run]}}. A failure of one run does not end the others."""
+    """All runs: {scenario: {peer: [result of each run]}}, and what failed. A peer that fails is left out of
+    the rest of the scenario, the others go on."""
     found, failures = {}, []
     descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     for scenario in scenarios:
@@ -172,6 +173,8 @@ def measure(bench, scenarios, peers, runs):
         for number in range(min(runs, IDLE_RUNS) if kind == "idle" else runs):
             start = number % max(len(taking_part), 1)
             for peer in taking_part[start:] + taking_part[:start]:
+                if any(failure.startswith(f"{scenario}, {peer}: ") for failure in failures):
+                    continue
                 try:
                     found[scenario][peer].append(bench.run(scenario, peer))
                 except (RuntimeError, subprocess.SubprocessError, OSError, ValueError) as error:
@@ -182,6 +185,7 @@ def measure(bench, scenarios, peers, runs):
 
 
 def main():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     options = arguments()
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -206,7 +210,8 @@ def main():
     data = {"machine": machine(), "quick": options.quick, "runs": runs, "pinned": options.pin,
             "seconds": round(time.monotonic() - started, 1), "failures": failures,
             "scenarios": {name: {"title": SCENARIOS[name][0], "kind": SCENARIOS[name][1],
-                                 "settings": settings_of(name, options.quick), "peers": found[name]} for name in found},
+                                 "settings": settings_of(name, options.quick), "peers": found[name]}
+                          for name in found},
             "titles": {name: relays.PEERS[name][0] for name in peers}}
     (options.results / "gateway.json").write_text(json.dumps(data, indent=1) + "\n")
     (options.results / "gateway.md").write_text(report.markdown(data))

@@ -13,7 +13,8 @@ import report
 
 # One colour a peer in every plot; they read on white and on near-black.
 COLOURS = {"ringway": "#e4572e", "ringway-epoll": "#f2a27e", "etcd": "#3d85c6", "haproxy": "#6aa84f",
-           "haproxy-splice": "#a2c48f", "floor-copy": "#8e7cc3", "floor-splice": "#b9aedb", "direct": "#999999"}
+           "haproxy-splice": "#a2c48f", "floor-copy": "#8e7cc3", "floor-splice": "#b9aedb",
+           "direct": "#999999"}
 STYLE = """
   text { font: 13px system-ui, 'Segoe UI', Helvetica, Arial, sans-serif; fill: #1f2328; }
   .title { font-size: 17px; font-weight: 600; }
@@ -44,8 +45,8 @@ PLOTS = [
 
 
 def nice_step(largest):
-    """A round distance of grid lines: 1, 2 or 5 times a power of ten, four to eight lines."""
-    rough = largest / 5
+    """A round distance of grid lines: 1, 2 or 5 times a power of ten, three to seven lines."""
+    rough = largest / 6
     power = 10 ** math.floor(math.log10(rough))
     return next(step * power for step in (1, 2, 5, 10) if step * power >= rough)
 
@@ -102,7 +103,8 @@ def draw(data, title, kind, position):
     parts = [f'<rect class="back" width="{WIDTH}" height="{height}"/>', label(16, 28, title, "title")]
     for number in range(round(end / step) + 1):
         x = x_of(number * step)
-        parts += [line(x, 44, x, bottom, "grid"), label(x, bottom + 17, f"{number * step:g}", "small", "middle")]
+        parts += [line(x, 44, x, bottom, "grid"),
+                  label(x, bottom + 17, f"{number * step:g}", "small", "middle")]
     unit = f"{metric.title}, {metric.unit}{report.UNIT_OF_WORK[kind] if position == 0 else ''}"
     parts.append(label((LEFT + WIDTH - RIGHT) / 2, bottom + 37, unit + " (median; whiskers: all runs)",
                        "small", "middle"))

@@ -21,7 +21,8 @@ CPU_US = Metric("cpu_per_unit", "CPU", "µs", 1e6, 1)
 P50 = Metric("p50_us", "p50", "µs", 1, 0)
 P99 = Metric("p99_us", "p99", "µs", 1, 0)
 METRICS = {
-    "bulk": [Metric("cpu_per_unit", "CPU", "s/GB", 1, 3), Metric("gb_per_second", "Throughput", "GB/s", 1, 2)],
+    "bulk": [Metric("cpu_per_unit", "CPU", "s/GB", 1, 3),
+             Metric("gb_per_second", "Throughput", "GB/s", 1, 2)],
     "rr": [CPU_US, Metric("per_second", "Round trips", "1000/s", 1e-3, 1), P50, P99],
     "churn": [CPU_US, Metric("per_second", "Connections", "1000/s", 1e-3, 1), P50, P99],
     "idle": [Metric("Private_Dirty_per_connection", "Private memory", "KiB", 1 / 1024, 2),
@@ -74,12 +75,12 @@ def best(scenario, metric, names):
 
 
 def ratio(scenario, metric, peer, rival):
-    """(ratio of the medians, whether either is unstable), or None if one was not measured."""
+    """(ratio of the medians, rounded as shown; whether either is unstable), or None if not measured."""
     ours = figure(scenario["peers"].get(peer, []), metric)
     theirs = best(scenario, metric, RIVALS[rival])
     if not ours or not theirs or theirs.median <= 0:
         return None
-    return ours.median / theirs.median, ours.unstable or theirs.unstable
+    return round(ours.median / theirs.median, 2), ours.unstable or theirs.unstable
 
 
 def verdict(found, limit):
@@ -138,7 +139,8 @@ def markdown(data):
         f"A figure is the median [smallest to largest]; unstable means that the largest is more than "
         f"{UNSTABLE} times the smallest. CPU is user and system time of the gateway's process.", "",
         "## Ratios", "",
-        "Below 1 is less than the rival. The rival HAProxy is the better of its two rows, and so is the floor.",
+        "Below 1 is less than the rival. The rival HAProxy is the better of its two rows, and so is the "
+        "floor.",
         "", ratio_table(data), ""]
     for scenario in data["scenarios"].values():
         parts += [f"## {scenario['title']}", "", scenario_table(scenario, data["titles"]), ""]

@@ -281,8 +281,8 @@ static void handle(struct worker *w, struct io_uring_cqe *cqe) {
   }
 }
 
-// A send that succeeds wakes nobody. So do not sleep on sends that something hangs on: the end of a direction,
-// or the buffers that a starved receive needs.
+// A send that succeeds wakes nobody. So do not sleep on sends that something hangs on: the end of a
+// direction, or the buffers that a starved receive needs.
 static bool may_wait(const struct worker *w) {
   return w->sending.count == 0 || !(w->ending || w->starved.count > 0);
 }
