@@ -136,8 +136,8 @@ def markdown(data):
         f"{machine['load_average']:.1f}.", "",
         f"{versions['etcd']}; {versions['haproxy']}; Ringway {versions['ringway']}.", "",
         f"Up to {data['runs']} runs of each peer in turn{' (quick)' if data['quick'] else ''}, all on "
-        f"127.0.0.1. A figure is the median [smallest to largest]; unstable means that the largest is more than "
-        f"{UNSTABLE} times the smallest. CPU is user and system time of the gateway's process.", "",
+        f"127.0.0.1. A figure is the median [smallest to largest]; unstable means that the largest is more "
+        f"than {UNSTABLE} times the smallest. CPU is user and system time of the gateway's process.", "",
         "## Ratios", "",
         "Below 1 is less than the rival. The rival HAProxy is the better of its two rows, and so is the "
         "floor.",
