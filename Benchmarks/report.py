@@ -1,0 +1,149 @@
+"""Figures, ratios and the Markdown report of the gateway benchmark."""
+
+import dataclasses
+import statistics
+
+import relays
+
+UNSTABLE = 1.3  # a figure whose largest run is more than this times its smallest
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    key: str
+    title: str
+    unit: str
+    scale: float
+    digits: int
+
+
+CPU_US = Metric("cpu_per_unit", "CPU", "µs", 1e6, 1)
+P50 = Metric("p50_us", "p50", "µs", 1, 0)
+P99 = Metric("p99_us", "p99", "µs", 1, 0)
+METRICS = {
+    "bulk": [Metric("cpu_per_unit", "CPU", "s/GB", 1, 3),
+             Metric("gb_per_second", "Throughput", "GB/s", 1, 2)],
+    "rr": [CPU_US, Metric("per_second", "Round trips", "1000/s", 1e-3, 1), P50, P99],
+    "churn": [CPU_US, Metric("per_second", "Connections", "1000/s", 1e-3, 1), P50, P99],
+    "idle": [Metric("Private_Dirty_per_connection", "Private memory", "KiB", 1 / 1024, 2),
+             Metric("VmRSS_per_connection", "Resident memory", "KiB", 1 / 1024, 2),
+             Metric("VmRSS", "Whole process, resident", "MiB", 1 / 2**20, 1)],
+}
+UNIT_OF_WORK = {"bulk": "", "rr": " a round trip", "churn": " a connection", "idle": " a connection"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    median: float
+    low: float
+    high: float
+
+    @property
+    def unstable(self):
+        return self.low > 0 and self.high / self.low > UNSTABLE
+
+
+def figure(runs, metric):
+    values = [run[metric.key] * metric.scale for run in runs if metric.key in run]
+    return Figure(statistics.median(values), min(values), max(values)) if values else None
+
+
+def text_of(found, metric):
+    if not found:
+        return "-"
+    low, high = f"{found.low:.{metric.digits}f}", f"{found.high:.{metric.digits}f}"
+    mark = " (unstable)" if found.unstable else ""
+    return f"{found.median:.{metric.digits}f} [{low} to {high}]{mark}"
+
+
+# Who stands for a rival of which several rows exist: whichever of them does better.
+RIVALS = {"etcd": ["etcd"], "HAProxy": ["haproxy", "haproxy-splice"], "floor": ["floor-copy", "floor-splice"]}
+# kind, position of the metric in METRICS, rival, largest ratio that meets the target (None: no target)
+TARGETS = [
+    ("bulk", 0, "etcd", 0.70), ("bulk", 0, "HAProxy", None), ("bulk", 0, "floor", 1.15),
+    ("rr", 0, "etcd", 0.65), ("rr", 0, "HAProxy", 0.85), ("rr", 0, "floor", 1.15),
+    ("rr", 3, "etcd", 1.00), ("rr", 3, "HAProxy", 1.00), ("rr", 3, "floor", 1.15),
+    ("churn", 0, "etcd", None), ("churn", 0, "HAProxy", None), ("churn", 0, "floor", 1.15),
+    ("idle", 0, "etcd", 0.15), ("idle", 0, "HAProxy", None), ("idle", 0, "floor", None),
+]
+
+
+def best(scenario, metric, names):
+    """The lowest figure among some peers; every figure that has a target is better when lower."""
+    found = [figure(scenario["peers"].get(name, []), metric) for name in names]
+    return min((f for f in found if f), key=lambda f: f.median, default=None)
+
+
+def ratio(scenario, metric, peer, rival):
+    """(ratio of the medians, rounded as shown; whether either is unstable), or None if not measured."""
+    ours = figure(scenario["peers"].get(peer, []), metric)
+    theirs = best(scenario, metric, RIVALS[rival])
+    if not ours or not theirs or theirs.median <= 0:
+        return None
+    return round(ours.median / theirs.median, 2), ours.unstable or theirs.unstable
+
+
+def verdict(found, limit):
+    if not found:
+        return "not measured"
+    if limit is None:
+        return ""
+    answer = "met" if found[0] <= limit else "**not met**"
+    return answer + (" (unstable)" if found[1] else "")
+
+
+def ratio_table(data):
+    lines = ["| Figure | Against | Target | Ringway (io_uring) | Verdict | Ringway (epoll) |",
+             "|---|---|---|---|---|---|"]
+    for scenario in data["scenarios"].values():
+        for kind, position, rival, limit in TARGETS:
+            if kind != scenario["kind"]:
+                continue
+            metric = METRICS[kind][position]
+            ring = ratio(scenario, metric, "ringway", rival)
+            epoll = ratio(scenario, metric, "ringway-epoll", rival)
+            target = f"≤ {limit:.2f}" if limit else "-"
+            cells = [f"{found[0]:.2f}" if found else "-" for found in (ring, epoll)]
+            lines.append(f"| {scenario['title']}: {metric.title} | {rival} | {target} | {cells[0]} "
+                         f"| {verdict(ring, limit)} | {cells[1]} |")
+    return "\n".join(lines)
+
+
+def scenario_table(scenario, titles):
+    metrics = METRICS[scenario["kind"]]
+    suffix = UNIT_OF_WORK[scenario["kind"]]
+    heads = [f"{m.title}{suffix if m is metrics[0] else ''} ({m.unit})" for m in metrics]
+    lines = ["| Gateway | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
+    for peer, runs in scenario["peers"].items():
+        cells = [text_of(figure(runs, metric), metric) for metric in metrics]
+        lines.append(f"| {titles[peer]} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def print_progress(title, kind, peers):
+    print(f"\n{title}")
+    for peer, runs in peers.items():
+        cells = [f"{m.title} {text_of(figure(runs, m), m)} {m.unit}" for m in METRICS[kind]]
+        print(f"  {relays.PEERS[peer][0]:20} " + "; ".join(cells), flush=True)
+
+
+def markdown(data):
+    machine, versions = data["machine"], data["machine"]["versions"]
+    parts = [
+        "# Gateway benchmark", "",
+        f"{machine['date']}, commit `{machine['commit']}`. {machine['cpu']}, {machine['cores']} cores, "
+        f"{machine['memory_gib']} GiB, kernel {machine['kernel']}, load average at the end "
+        f"{machine['load_average']:.1f}.", "",
+        f"{versions['etcd']}; {versions['haproxy']}; Ringway {versions['ringway']}.", "",
+        f"Up to {data['runs']} runs of each peer in turn{' (quick)' if data['quick'] else ''}, all on "
+        f"127.0.0.1. A figure is the median [smallest to largest]; unstable means that the largest is more "
+        f"than {UNSTABLE} times the smallest. CPU is user and system time of the gateway's process.", "",
+        "## Ratios", "",
+        "Below 1 is less than the rival. The rival HAProxy is the better of its two rows, and so is the "
+        "floor.",
+        "", ratio_table(data), ""]
+    for scenario in data["scenarios"].values():
+        parts += [f"## {scenario['title']}", "", scenario_table(scenario, data["titles"]), ""]
+    if data["failures"]:
+        parts += ["## Failures", ""] + [f"- {failure}" for failure in data["failures"]] + [""]
+    return "\n".join(parts)
