@@ -23,6 +23,11 @@ public enum Limits {
   static let pipeCapacity: Int32 = 256 << 10
   static let pipeCapacityLeast: Int32 = 64 << 10
 
+  /// Descriptors kept for listeners, logs, DNS, probes, the metrics page and pipes.
+  static let descriptorsForOthers = 256
+  /// Receive buffers of the control thread, which reads hardly anything.
+  static let controlBuffers = 16
+
   // Endpoints.
   /// Endpoints at most; a connection remembers which it tried in a set of this many bits.
   static let endpoints = 128

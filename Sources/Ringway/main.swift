@@ -1,2 +1,4 @@
 import Glibc
-print("ringway")
+import Proxy
+
+exit(Program.run(CommandLine.arguments))

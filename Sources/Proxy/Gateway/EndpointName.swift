@@ -153,3 +153,15 @@ extension EndpointName {
     return result + "\""
   }
 }
+
+extension EndpointName {
+  /// The host of a TCP endpoint; empty for a unix socket.
+  var host: String {
+    if case .tcp(let host, _) = target { host } else { "" }
+  }
+
+  /// The port of a TCP endpoint; 0 for a unix socket.
+  var port: UInt16 {
+    if case .tcp(_, let port) = target { port } else { 0 }
+  }
+}

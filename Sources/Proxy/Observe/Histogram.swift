@@ -14,6 +14,13 @@ public struct Histogram: Hashable, Sendable {
     counts = Array(repeating: 0, count: self.bounds.count + 1)
   }
 
+  /// Takes what was counted elsewhere: a count for each bucket, the `+Inf` bucket last; missing ones are 0.
+  init(bounds: [Double], counts: [UInt64], sum: Double) {
+    self.init(bounds: bounds)
+    for (bucket, count) in zip(self.counts.indices, counts) { self.counts[bucket] = count }
+    self.sum = sum
+  }
+
   /// Counts one value; a bound belongs to the bucket below it. NaN is ignored, it would spoil the sum for good.
   public mutating func observe(_ value: Double) {
     guard !value.isNaN else { return }

@@ -33,6 +33,9 @@ public enum IOBackend: String, Sendable, CaseIterable {
     /// The errno of `io_uring_setup` or of a registration.
     public let error: SystemError
 
+    /// Explains an errno that `makeKernel` threw.
+    public init(error: SystemError) { self.error = error }
+
     /// The cause, and what could be done about it.
     public var description: String {
       switch error.code {

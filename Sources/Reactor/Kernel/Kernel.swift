@@ -83,8 +83,7 @@ open class Kernel {
 
   /// Sets an integer socket option; failures are of no consequence to any caller (an option the family lacks).
   open func setOption(_ descriptor: Int32, _ level: Int32, _ name: Int32, _ value: Int32) {
-    var value = value
-    unsafe setsockopt(descriptor, level, name, &value, socklen_t(MemoryLayout<Int32>.size))
+    Sockets.setOption(descriptor, level, name, value)
   }
 
   /// The address of the other end, or nil when it is already gone.
@@ -101,6 +100,15 @@ open class Kernel {
 
   /// Ends this end's direction of the stream (`SHUT_WR`): the peer reads the end after the last byte.
   open func halfClose(_ descriptor: Int32) { Glibc.shutdown(descriptor, Int32(SHUT_WR)) }
+
+  /// Probes the peer after that much silence and as often again, nine times; ends the connection when sent bytes stay
+  /// unacknowledged for `giveUp`. Zero leaves either to the system. Without effect on unix sockets.
+  open func setKeepalive(_ descriptor: Int32, after silence: Instant.Span, giveUp: Instant.Span) {
+    Sockets.setKeepalive(descriptor, after: silence, giveUp: giveUp)
+  }
+
+  /// A connection that waits in the listener's queue, or a negative errno (`EAGAIN` when there is none).
+  open func acceptNow(_ listener: Int32) -> Int32 { rw_accept(listener) }
 
   /// Closes the descriptor. Operations on it must have ended.
   open func close(_ descriptor: Int32) { Glibc.close(descriptor) }

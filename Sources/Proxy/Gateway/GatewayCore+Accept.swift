@@ -1,0 +1,140 @@
+internal import Glibc
+internal import Reactor
+
+/// A listening socket as one core uses it.
+struct Listener {
+  let descriptor: Int32
+  /// The kernel has an accept for it.
+  var isAccepting = false
+}
+
+/// Taking clients in, or refusing them.
+extension GatewayCore {
+  private static let acceptPauseMilliseconds: UInt64 = 100
+
+  func startListeners() {
+    for index in listeners.indices where !listeners[index].isAccepting {
+      listeners[index].isAccepting = true
+      kernel.accept(listeners[index].descriptor, listenerToken(index))
+    }
+  }
+
+  private func listenerToken(_ index: Int) -> Token {
+    Token(owner: Owner.listener, operation: 0, handle: Handle(slot: UInt32(index), generation: 0))
+  }
+
+  func completeAccept(_ completion: Completion) {
+    let index = Int(completion.token.handle.slot)
+    if completion.result >= 0 { admit(completion.result) }
+    guard !completion.more, index < listeners.count else { return }
+    listeners[index].isAccepting = false
+    if drainDeadline != nil { return closeListener(index) }
+    switch completion.result {
+    case -EMFILE, -ENFILE, -ENOMEM, -ENOBUFS: pauseAccepting(SystemError(code: -completion.result))
+    case -ECANCELED: break
+    default:
+      // A connection that died in the queue, or an accept that ended together with a good one: go on.
+      startListeners()
+    }
+  }
+
+  /// Out of descriptors: clients wait in the kernel's queue until a connection ends or a moment has passed, instead of
+  /// the process ending (as etcd's gateway does) or spinning on the error.
+  private func pauseAccepting(_ error: SystemError) {
+    shared.counters.add(1, core: index, .acceptPauses)
+    log.warn(
+      "accepting paused; new clients wait in the kernel's queue. Raise the descriptor limit or lower "
+        + "--max-connections", .error(error), .int("active", Int64(sessions.count)))
+    guard acceptPause == .none else { return }
+    acceptPause = timers.schedule(
+      at: now + .milliseconds(Self.acceptPauseMilliseconds),
+      Token(owner: Owner.listener, operation: 1, handle: Handle(slot: 0, generation: 0)))
+  }
+
+  /// The pause is over, or a descriptor came free.
+  func resumeAccepting() {
+    guard acceptPause != .none else { return }
+    timers.cancel(acceptPause)
+    acceptPause = .none
+    if drainDeadline == nil { startListeners() }
+  }
+
+  func admit(_ client: Int32) {
+    shared.counters.add(1, core: index, .accepted)
+    let source = options.needsSource ? kernel.peerAddress(client) : nil
+    if let refusal = shared.admission.refusal(source) {
+      return refuse(client, source, refusal)
+    }
+    guard drainDeadline == nil, gate.enter() else { return refuseAdmitted(client, source, .draining) }
+    guard let handle = sessions.insert(Session(client: client, table: table, now: now)) else {
+      gate.leave()
+      return refuseAdmitted(client, source, .connections)
+    }
+    _ = sessions.edit(handle) { session in
+      session.source = source
+      if options.proxyProtocolIn == .on { awaitHeader(&session, handle) } else { connect(&session, handle) }
+      touch(&session, handle)
+    }
+    scheduleSweep()
+  }
+
+  private func refuseAdmitted(_ client: Int32, _ source: Address?, _ refusal: Admission.Refusal) {
+    shared.admission.release(source)
+    refuse(client, source, refusal)
+  }
+
+  /// A reset is the clearest "no" TCP has: the client's connect succeeds, and its first read fails at once.
+  private func refuse(_ client: Int32, _ source: Address?, _ refusal: Admission.Refusal) {
+    shared.counters.add(1, core: index, .refused)
+    log.warn(
+      "refused a client", .string("reason", refusal.rawValue),
+      .string("client", source?.description ?? "unknown"))
+    kernel.reset(client)
+  }
+
+  func closeListener(_ index: Int) {
+    guard listeners[index].descriptor >= 0 else { return }
+    kernel.close(listeners[index].descriptor)
+    listeners[index] = Listener(descriptor: -1)
+  }
+
+  // MARK: PROXY protocol
+
+  private func awaitHeader(_ session: inout Session, _ handle: Handle) {
+    session.phase = .header
+    session.setup?.awaitsHeader = true
+    session.timer = timers.schedule(
+      at: now + .milliseconds(Limits.proxyHeaderMilliseconds), token(Operation.timer, handle))
+    kernel.poll(session.client, for: .readable, token(Operation.header, handle))
+  }
+
+  /// The client sent something, and its PROXY header is not complete yet.
+  func headerReadable(_ session: inout Session, _ handle: Handle, _ result: Int32) {
+    guard let setup = session.setup else { return }
+    setup.awaitsHeader = false
+    guard session.phase == .header else { return }
+    var room = [UInt8](repeating: 0, count: Limits.proxyHeaderBytes + 1 - setup.header.count)
+    let count = unsafe room.withUnsafeMutableBytes { unsafe kernel.read(session.client, into: $0) }
+    if count > 0 { setup.header.append(contentsOf: room[..<count]) }
+    switch unsafe ProxyProtocol.parse(setup.header.span.bytes) {
+    case .header(let source, let destination, let length):
+      headerCame(&session, handle, setup, source, destination, length)
+    case .needMore where count > 0 || count == -Int(EAGAIN):
+      setup.awaitsHeader = true
+      kernel.poll(session.client, for: .readable, token(Operation.header, handle))
+    case .needMore, .invalid: end(&session, handle, .badHeader)
+    }
+  }
+
+  private func headerCame(
+    _ session: inout Session, _ handle: Handle, _ setup: Session.Setup, _ source: Address?,
+    _ destination: Address?, _ length: Int
+  ) {
+    if let source { session.announced = source }
+    setup.destination = destination
+    let rest = Array(setup.header[length...])
+    setup.header = rest
+    cancelTimer(&session)
+    connect(&session, handle)
+  }
+}

@@ -1,0 +1,181 @@
+internal import Glibc
+internal import Reactor
+
+/// Finding an endpoint that takes the connection, while the client's bytes wait in its socket.
+///
+/// Two attempts may be under way: the second starts when the first has not answered within `--race-delay`, and the
+/// first to connect wins. So a black hole costs a client a fraction of a second, and a refusal nothing.
+extension GatewayCore {
+  func connect(_ session: inout Session, _ handle: Handle) {
+    session.phase = .connecting
+    tryNext(&session, handle, second: false)
+  }
+
+  /// Starts an attempt at the next endpoint that has not been tried.
+  private func tryNext(_ session: inout Session, _ handle: Handle, second: Bool) {
+    guard let setup = session.setup else { return }
+    while let endpoint = setup.table.pick(shared.board, tried: setup.tried) {
+      setup.tried.insert(endpoint.slot)
+      if start(&session, handle, second, endpoint, address: 0) { return }
+      if session.phase == .ending { return }
+    }
+    if !setup.attempts.0.isInFlight && !setup.attempts.1.isInFlight {
+      shared.counters.add(1, core: index, .noEndpoint)
+      end(&session, handle, .noEndpoint)
+    }
+  }
+
+  /// True when the attempt is under way.
+  private func start(
+    _ session: inout Session, _ handle: Handle, _ second: Bool, _ endpoint: Endpoint, address: Int
+  ) -> Bool {
+    guard let setup = session.setup else { return false }
+    let target = endpoint.addresses[address]
+    let descriptor = kernel.socket(family: target.family)
+    guard descriptor >= 0 else {
+      if !setup.attempts.0.isInFlight && !setup.attempts.1.isInFlight { end(&session, handle, .noDescriptor) }
+      return false
+    }
+    if case .unix = target {} else { kernel.setOption(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, 1) }
+    let attempt = Session.Attempt(descriptor: descriptor, endpoint: endpoint, address: address, started: now)
+    if second { setup.attempts.1 = attempt } else { setup.attempts.0 = attempt }
+    kernel.connect(descriptor, to: target, token(Operation.connect | (second ? 1 : 0), handle))
+    scheduleAttemptTimer(&session, handle)
+    return true
+  }
+
+  private func scheduleAttemptTimer(_ session: inout Session, _ handle: Handle) {
+    cancelTimer(&session)
+    guard let setup = session.setup, setup.attempts.0.isInFlight || setup.attempts.1.isInFlight else { return }
+    var due = Instant.distantFuture
+    for attempt in [setup.attempts.0, setup.attempts.1] where attempt.isInFlight {
+      due = min(due, attempt.started + options.connectTimeout.span)
+    }
+    if setup.attempts.0.isInFlight != setup.attempts.1.isInFlight, options.raceDelay.span > .zero {
+      let started = setup.attempts.0.isInFlight ? setup.attempts.0.started : setup.attempts.1.started
+      if now < started + options.raceDelay.span { due = min(due, started + options.raceDelay.span) }
+    }
+    session.timer = timers.schedule(at: due, token(Operation.timer, handle))
+  }
+
+  func connectCompleted(_ session: inout Session, _ handle: Handle, _ second: Bool, _ result: Int32) {
+    guard let setup = session.setup else { return }
+    let attempt = second ? setup.attempts.1 : setup.attempts.0
+    if second { setup.attempts.1 = .init() } else { setup.attempts.0 = .init() }
+    guard session.phase == .connecting, let endpoint = attempt.endpoint else {
+      kernel.close(attempt.descriptor)
+      return forgetSetup(&session)
+    }
+    if result == 0 && !attempt.isAbandoned {
+      return established(&session, handle, attempt, endpoint)
+    }
+    kernel.close(attempt.descriptor)
+    let code = attempt.isAbandoned ? ETIMEDOUT : -result
+    attemptFailed(endpoint, SystemError(code: code))
+    if attempt.address + 1 < endpoint.addresses.count, code != ETIMEDOUT,
+      start(&session, handle, second, endpoint, address: attempt.address + 1)
+    {
+      return
+    }
+    tryNext(&session, handle, second: second)
+    if session.phase == .connecting { scheduleAttemptTimer(&session, handle) }
+  }
+
+  /// Counts a failed attempt, and takes the endpoint out of rotation when the error speaks of the endpoint and not of
+  /// this machine; active checks bring it back.
+  private func attemptFailed(_ endpoint: Endpoint, _ error: SystemError) {
+    shared.board.add(1, core: index, slot: endpoint.slot, .failed)
+    switch error.code {
+    case ECONNREFUSED, ETIMEDOUT, EHOSTUNREACH, ENETUNREACH, EHOSTDOWN, ECONNRESET, ENOENT:
+      guard shared.board.set(endpoint.slot, .down) else { return }
+      log.warn(
+        "deactivated endpoint", .string("address", endpoint.name),
+        .duration("interval", nanoseconds: options.retryDelay.nanoseconds), .error(error))
+    default:
+      log.warn(
+        "could not connect to endpoint", .string("address", endpoint.name), .error(error))
+    }
+  }
+
+  /// Phase timers: a header that does not come, an attempt that takes too long, an idle connection.
+  func sessionTimerFired(_ session: inout Session, _ handle: Handle) {
+    switch session.phase {
+    case .header: end(&session, handle, .badHeader)
+    case .connecting: attemptTimerFired(&session, handle)
+    case .relaying: idleTimerFired(&session, handle)
+    case .ending: break
+    }
+  }
+
+  private func attemptTimerFired(_ session: inout Session, _ handle: Handle) {
+    guard let setup = session.setup else { return }
+    if setup.attempts.0.isInFlight, setup.attempts.0.started + options.connectTimeout.span <= now {
+      setup.attempts.0.isAbandoned = true
+      kernel.cancel(token(Operation.connect, handle), on: setup.attempts.0.descriptor)
+    }
+    if setup.attempts.1.isInFlight, setup.attempts.1.started + options.connectTimeout.span <= now {
+      setup.attempts.1.isAbandoned = true
+      kernel.cancel(token(Operation.connect | 1, handle), on: setup.attempts.1.descriptor)
+    }
+    // Only one attempt under way, and it is slow: race it against the next endpoint.
+    if setup.attempts.0.isInFlight != setup.attempts.1.isInFlight,
+      let endpoint = setup.table.pick(shared.board, tried: setup.tried)
+    {
+      setup.tried.insert(endpoint.slot)
+      _ = start(&session, handle, setup.attempts.0.isInFlight, endpoint, address: 0)
+    }
+    if session.phase == .connecting { scheduleAttemptTimer(&session, handle) }
+  }
+
+  private func established(
+    _ session: inout Session, _ handle: Handle, _ winner: Session.Attempt, _ endpoint: Endpoint
+  ) {
+    cancelTimer(&session)
+    abandonAttempts(&session, handle)
+    session.endpoint = winner.descriptor
+    session.slot = Int16(endpoint.slot)
+    session.connected = now
+    session.lastActive = now
+    session.phase = .relaying
+    shared.board.add(1, core: index, slot: endpoint.slot, .opened)
+    shared.counters.observeConnect(now - winner.started, core: index)
+    preload(&session)
+    forgetSetup(&session)
+    if options.idleTimeout.span > .zero {
+      session.timer = timers.schedule(at: now + options.idleTimeout.span, token(Operation.timer, handle))
+    }
+  }
+
+  /// Frees what only setting up needed, once no attempt is under way.
+  private func forgetSetup(_ session: inout Session) {
+    guard session.phase == .relaying, let setup = session.setup else { return }
+    if !setup.attempts.0.isInFlight && !setup.attempts.1.isInFlight { session.setup = nil }
+  }
+
+  /// Calls back attempts that are still under way; their completions close the sockets.
+  func abandonAttempts(_ session: inout Session, _ handle: Handle) {
+    guard let setup = session.setup else { return }
+    if setup.attempts.0.isInFlight {
+      kernel.cancel(token(Operation.connect, handle), on: setup.attempts.0.descriptor)
+    }
+    if setup.attempts.1.isInFlight {
+      kernel.cancel(token(Operation.connect | 1, handle), on: setup.attempts.1.descriptor)
+    }
+    if setup.awaitsHeader { kernel.cancel(token(Operation.header, handle), on: session.client) }
+  }
+
+  /// Bytes that go before everything the client sends: our PROXY header, then what followed the client's.
+  private func preload(_ session: inout Session) {
+    guard let setup = session.setup else { return }
+    var bytes: [UInt8] = []
+    let source = session.announced ?? session.source
+    let destination = setup.destination ?? (options.needsSource ? kernel.localAddress(session.client) : nil)
+    switch options.proxyProtocolOut {
+    case .off: break
+    case .v1: bytes = ProxyProtocol.line(source: source, destination: destination)
+    case .v2: bytes = ProxyProtocol.block(source: source, destination: destination)
+    }
+    bytes += setup.header
+    if !bytes.isEmpty { session.up.preload(bytes) }
+  }
+}

@@ -1,0 +1,166 @@
+internal import Glibc
+internal import Reactor
+
+/// How sessions end, one by one and all together.
+extension GatewayCore {
+  private static let sweepSeconds: UInt64 = 5
+  /// A drained connection that is not waiting for an answer and has been quiet this long is closed at once.
+  private static let quietMilliseconds: UInt64 = 500
+
+  /// Looks at what the directions have come to, once nothing more can be done for now.
+  func noticeEnd(_ session: inout Session, _ handle: Handle) {
+    switch (session.up.outcome, session.down.outcome) {
+    case (.sourceBroke, _): end(&session, handle, .clientBroke)
+    case (_, .sourceBroke): end(&session, handle, .endpointBroke)
+    case (.open, _), (_, .open): return
+    case (.destinationBroke, _): end(&session, handle, .endpointBroke)
+    case (_, .destinationBroke): end(&session, handle, .clientBroke)
+    case (.ended, .ended): end(&session, handle, .finished)
+    }
+    drive(&session, handle)
+  }
+
+  /// Ends the session for `reason`; it is removed once the kernel has let go of everything.
+  func end(_ session: inout Session, _ handle: Handle, _ reason: Session.Reason) {
+    guard session.phase != .ending else { return }
+    session.phase = .ending
+    session.reason = reason
+    cancelTimer(&session)
+    abandonAttempts(&session, handle)
+    session.up.stop(kernel)
+    session.down.stop(kernel)
+  }
+
+  func cancelTimer(_ session: inout Session) {
+    timers.cancel(session.timer)
+    session.timer = .none
+  }
+
+  /// Frees what an ended session still has, and tells of it.
+  func remove(_ handle: Handle) {
+    guard var session = sessions.remove(handle) else { return }
+    returnPipe(&session.up)
+    returnPipe(&session.down)
+    let orderly = session.reason == .idle || session.reason == .drained
+    closeSocket(session.client, orderly: orderly || session.down.outcome == .ended)
+    if session.endpoint >= 0 {
+      closeSocket(session.endpoint, orderly: orderly || session.up.outcome == .ended)
+      shared.board.add(1, core: index, slot: Int(session.slot), .closed)
+    }
+    shared.counters.add(1, core: index, .closed)
+    shared.counters.add(1, core: index, .ended(session.reason))
+    shared.admission.release(session.source)
+    report(session)
+    gate.leave()
+    resumeAccepting()
+  }
+
+  /// A stream that was cut is reset, so that nobody takes the cut for its end.
+  private func closeSocket(_ descriptor: Int32, orderly: Bool) {
+    if orderly { kernel.close(descriptor) } else { kernel.reset(descriptor) }
+  }
+
+  private func report(_ session: borrowing Session) {
+    if session.reason == .noDescriptor {
+      log.warn("dropped a client", .string("reason", session.reason.rawValue))
+    }
+    guard options.accessLog else { return }
+    let endpoint = shared.names.name(of: Int(session.slot))
+    log.info(
+      "connection", .string("client", (session.announced ?? session.source)?.description ?? "unknown"),
+      .string("endpoint", endpoint), .uint("bytes-up", session.up.moved),
+      .uint("bytes-down", session.down.moved), .duration("duration", nanoseconds: Int64(clamping: (now - session.accepted).nanoseconds)),
+      .duration(
+        "connect", nanoseconds: Int64(clamping: (session.connected - session.accepted).nanoseconds)),
+      .string("end", session.reason.rawValue))
+  }
+
+  // MARK: All together
+
+  /// The endpoint stopped answering: its connections would hang for ever, so they end, and clients go elsewhere.
+  func endSessions(of slot: Int) {
+    sessions.forEach { handle, session in
+      guard Int(session.slot) == slot, session.phase == .relaying else { return }
+      end(&session, handle, .endpointHung)
+      touch(&session, handle)
+    }
+  }
+
+  /// Stops accepting, and lets connections finish until the deadline.
+  func startDraining(until deadline: Instant) {
+    guard drainDeadline == nil else { return }
+    takeQueuedClients()
+    drainDeadline = deadline
+    for index in listeners.indices {
+      if listeners[index].isAccepting {
+        kernel.cancel(
+          Token(owner: Owner.listener, operation: 0, handle: Handle(slot: UInt32(index), generation: 0)),
+          on: listeners[index].descriptor)
+      } else {
+        closeListener(index)
+      }
+    }
+    gate.close()
+    sweep()
+  }
+
+  /// Clients that the kernel has already accepted for us would be reset with the listener: they are served first.
+  private func takeQueuedClients() {
+    for listener in listeners where listener.descriptor >= 0 {
+      var client = kernel.acceptNow(listener.descriptor)
+      while client >= 0 {
+        admit(client)
+        client = kernel.acceptNow(listener.descriptor)
+      }
+    }
+  }
+
+  func stopAtOnce() {
+    startDraining(until: now)
+    drainDeadline = now
+    sweep()
+  }
+
+  /// The last thing a core does.
+  func releasePipes() { pipes.closeAll(kernel) }
+
+  func scheduleSweep() {
+    guard sweepTimer == .none else { return }
+    let pause = drainDeadline == nil ? Instant.Span.seconds(Self.sweepSeconds) : .milliseconds(100)
+    sweepTimer = timers.schedule(
+      at: now + pause, Token(owner: Owner.core, operation: 0, handle: Handle(slot: 0, generation: 0)))
+  }
+
+  /// Every few seconds, while there are connections: keepalive for those that last, and the drain's deadline.
+  func sweep() {
+    timers.cancel(sweepTimer)
+    sweepTimer = .none
+    sessions.forEach { handle, session in
+      keepAlive(&session)
+      guard let deadline = drainDeadline, session.phase != .ending else { return }
+      let quiet = now - session.lastActive >= .milliseconds(Self.quietMilliseconds)
+      let waits = session.awaitsAnswer || session.up.hasBytes || session.down.hasBytes
+      let idle = session.phase == .relaying && quiet && !waits
+      if idle || now >= deadline {
+        end(&session, handle, .drained)
+        touch(&session, handle)
+      }
+    }
+    if sessions.count > 0 { scheduleSweep() }
+  }
+
+  private func keepAlive(_ session: inout Session) {
+    guard !session.isKeptAlive, session.phase == .relaying else { return }
+    session.isKeptAlive = true
+    kernel.setKeepalive(session.endpoint, after: options.tcpKeepalive.span, giveUp: options.tcpUserTimeout.span)
+  }
+
+  func idleTimerFired(_ session: inout Session, _ handle: Handle) {
+    let due = session.lastActive + options.idleTimeout.span
+    guard due <= now else {
+      session.timer = timers.schedule(at: due, token(Operation.timer, handle))
+      return
+    }
+    end(&session, handle, .idle)
+  }
+}

@@ -1,0 +1,7 @@
+/// Why a start did not succeed, in words for the operator. The exit status is 1.
+struct StartFailure: Error, Equatable {
+  /// etcd's own text where etcd has one, since scripts match it.
+  let text: String
+
+  init(_ text: String) { self.text = text }
+}
