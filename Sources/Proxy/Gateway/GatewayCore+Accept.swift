@@ -116,7 +116,8 @@ extension GatewayCore {
     var room = [UInt8](repeating: 0, count: Limits.proxyHeaderBytes + 1 - setup.header.count)
     let count = unsafe room.withUnsafeMutableBytes { unsafe kernel.read(session.client, into: $0) }
     if count > 0 { setup.header.append(contentsOf: room[..<count]) }
-    switch unsafe ProxyProtocol.parse(setup.header.span.bytes) {
+    let header = setup.header
+    switch unsafe ProxyProtocol.parse(header.span.bytes) {
     case .header(let source, let destination, let length):
       headerCame(&session, handle, setup, source, destination, length)
     case .needMore where count > 0 || count == -Int(EAGAIN):
