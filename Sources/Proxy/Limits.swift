@@ -20,7 +20,7 @@ public enum Limits {
   /// Pipes a core makes at most, and keeps when they are idle. Two descriptors each.
   static let pipesACore = 512
   static let idlePipesACore = 32
-  static let pipeCapacity: Int32 = 256 << 10
+  static let pipeCapacity: Int32 = 1 << 20
   static let pipeCapacityLeast: Int32 = 64 << 10
 
   /// Descriptors kept for listeners, logs, DNS, probes, the metrics page and pipes.
