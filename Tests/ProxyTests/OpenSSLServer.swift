@@ -110,7 +110,8 @@ struct OpenSSLServer {
 
   init(_ certificates: Certificates, _ options: [String] = []) throws {
     child = try Child(
-      ["s_server", "-accept", "127.0.0.1:0", "-cert", certificates.server, "-key", certificates.key] + options)
+      ["s_server", "-accept", "127.0.0.1:0", "-cert", certificates.server, "-key", certificates.key] + options
+    )
     guard let address = child.line(after: "ACCEPT "), let colon = address.lastIndex(of: ":"),
       let port = UInt16(address[address.index(after: colon)...])
     else {

@@ -102,7 +102,7 @@ private struct Outcome {
     }
   }
 
-  @Test(arguments: ["HTTP/1.1 400 Bad Request\r\n\r\n", "\0\0\u{18}\u{4}\0\0\0\0\0\0\u{3}", "garbage garbage"])
+  @Test(arguments: ["HTTP/1.1 400 Bad Request\r\n\r\n", "\0\0\u{18}\u{4}\0\0\0\0\0\0\u{3}", "no TLS at all"])
   func peersWithoutTLS(_ text: String) throws {
     var handshake = try TLSHandshake(context: TLSContext.client(trustedCAFile: nil), serverName: nil)
     _ = handshake.start()
@@ -119,7 +119,8 @@ private struct Outcome {
     var handshake = try TLSHandshake(context: TLSContext.client(trustedCAFile: nil), serverName: "etcd.test.")
     let hello = handshake.start()
     #expect(hello.first == 22)
-    #expect(contains(hello, [0, 9] + Array("etcd.test".utf8)) && contains(hello, [0, 3, 2] + Array("h2".utf8)))
+    #expect(contains(hello, [0, 9] + Array("etcd.test".utf8)))
+    #expect(contains(hello, [0, 3, 2] + Array("h2".utf8)))
     var plain = try TLSHandshake(context: TLSContext.client(trustedCAFile: nil), serverName: "127.0.0.1")
     #expect(!contains(plain.start(), Array("127.0.0.1".utf8)))
   }
@@ -163,7 +164,8 @@ private struct Outcome {
       var bytes = (0..<random.below(200)).map { _ in UInt8(random.below(256)) }
       // Half of them begin like a record, to get farther.
       if seed % 2 == 0 {
-        bytes = [UInt8(20 + random.below(4)), 3, 3, 0, UInt8(random.below(200)), UInt8(random.below(21))] + bytes
+        let kind = UInt8(random.below(21))
+        bytes = [UInt8(20 + random.below(4)), 3, 3, 0, UInt8(random.below(200)), kind] + bytes
       }
       if case .failed = try feed(context, bytes, &random) { failed += 1 }
     }

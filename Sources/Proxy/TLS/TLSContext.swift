@@ -24,7 +24,8 @@ internal import CTLS
     guard unsafe rw_tls_least_version_1_2(context) == 1 else { throw .last }
     // Unlike its neighbours this call returns 0 when all went well.
     let protocols: [UInt8] = [2] + Array("h2".utf8)
-    guard unsafe SSL_CTX_set_alpn_protos(context, protocols, UInt32(protocols.count)) == 0 else { throw .last }
+    let refused = unsafe SSL_CTX_set_alpn_protos(context, protocols, UInt32(protocols.count))
+    guard refused == 0 else { throw .last }
     if let trustedCAFile {
       guard !trustedCAFile.utf8.contains(0), unsafe SSL_CTX_load_verify_file(context, trustedCAFile) == 1
       else { throw Failure(description: "\(trustedCAFile): \(Failure.last)") }
