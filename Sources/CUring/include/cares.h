@@ -1,6 +1,8 @@
 // c-ares 1.18, and the names that Swift needs of it: numbers that are macros, and the record type for
 // services.
 #pragma once
+// System headers come from there, so that their names have one owner whichever modules a Swift file imports.
+#include "curing.h"
 #include <ares.h>
 
 enum { RW_DNS_CLASS_IN = 1, RW_DNS_TYPE_SRV = 33 };

@@ -1,5 +1,7 @@
 // OpenSSL 3.0, and its macros as functions.
 #pragma once
+// System headers come from there, so that their names have one owner whichever modules a Swift file imports.
+#include "curing.h"
 #include <openssl/bio.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
