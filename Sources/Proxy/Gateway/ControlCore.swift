@@ -117,7 +117,7 @@ final class ControlCore: Core {
   private func feedWatchdog() {
     guard let interval = manager.watchdogInterval, now + Self.tick >= watchdogDue else { return }
     let alive = shared.links.allSatisfy { $0.answeredPings + Self.silentTicks > pingsSent }
-    if alive { manager.feedWatchdog() }
+    if alive { manager.keepAlive() }
     watchdogDue = now + Instant.Span(nanoseconds: interval.nanoseconds / 2)
   }
 
@@ -138,7 +138,7 @@ final class ControlCore: Core {
 
   private func reload() {
     shared.log.info("reloading: resolving endpoints anew")
-    manager.reloading()
+    manager.reloading(at: now)
     endpoints?.refresh()
     prober?.probeAll()
     manager.ready()

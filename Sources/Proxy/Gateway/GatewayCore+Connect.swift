@@ -139,16 +139,15 @@ extension GatewayCore {
     session.phase = .relaying
     shared.board.add(1, core: index, slot: endpoint.slot, .opened)
     shared.counters.observeConnect(now - winner.started, core: index)
-    preload(&session)
-    forgetSetup(&session)
+    if session.setup?.replay == nil { preload(&session) }
     if options.idleTimeout.span > .zero {
       session.timer = timers.schedule(at: now + options.idleTimeout.span, token(Operation.timer, handle))
     }
   }
 
-  /// Frees what only setting up needed, once no attempt is under way.
-  private func forgetSetup(_ session: inout Session) {
-    guard session.phase == .relaying, let setup = session.setup else { return }
+  /// Frees what only setting up needed, once the endpoint has answered and no attempt is under way.
+  func forgetSetup(_ session: inout Session) {
+    guard session.phase == .relaying, let setup = session.setup, session.isAnswered else { return }
     if !setup.attempts.0.isInFlight && !setup.attempts.1.isInFlight { session.setup = nil }
   }
 
@@ -175,7 +174,38 @@ extension GatewayCore {
     case .v1: bytes = ProxyProtocol.line(source: source, destination: destination)
     case .v2: bytes = ProxyProtocol.block(source: source, destination: destination)
     }
+    setup.replay = Replay(prefix: bytes, first: setup.header)
     bytes += setup.header
     if !bytes.isEmpty { session.up.preload(bytes) }
+  }
+
+  // MARK: Moving on
+
+  /// Whether the connection can go to another endpoint without its client noticing: the endpoint has not sent a byte,
+  /// and what the client sent can have had no effect there.
+  func canMove(_ session: borrowing Session) -> Bool {
+    guard session.phase == .relaying, !session.isAnswered, drainDeadline == nil, let setup = session.setup,
+      setup.replay?.isSafe == true, session.up.canRetarget, !session.down.isInFlight
+    else { return false }
+    return now - session.connected < Self.moveWithin && setup.table.pick(shared.board, tried: setup.tried) != nil
+  }
+
+  /// An endpoint that ends a silent connection after this long has its reasons, and the client gets to know.
+  private static var moveWithin: Instant.Span { .seconds(10) }
+
+  /// Takes the connection to another endpoint, which gets everything from the start.
+  func move(_ session: inout Session, _ handle: Handle) {
+    guard let replay = session.setup?.replay else { return }
+    shared.counters.add(1, core: index, .moved)
+    shared.board.add(1, core: index, slot: Int(session.slot), .closed)
+    kernel.reset(session.endpoint)
+    session.endpoint = -1
+    session.slot = -1
+    session.counted = (0, 0)
+    session.awaitsAnswer = false
+    session.down = Pump()
+    session.up.retarget(replay.all, kernel)
+    cancelTimer(&session)
+    connect(&session, handle)
   }
 }

@@ -9,6 +9,7 @@ extension GatewayCore {
 
   /// Looks at what the directions have come to, once nothing more can be done for now.
   func noticeEnd(_ session: inout Session, _ handle: Handle) {
+    if session.down.outcome != .open, canMove(session) { return move(&session, handle) }
     switch (session.up.outcome, session.down.outcome) {
     case (.sourceBroke, _): end(&session, handle, .clientBroke)
     case (_, .sourceBroke): end(&session, handle, .endpointBroke)
@@ -81,8 +82,13 @@ extension GatewayCore {
   func endSessions(of slot: Int) {
     sessions.forEach { handle, session in
       guard Int(session.slot) == slot, session.phase == .relaying else { return }
-      end(&session, handle, .endpointHung)
-      touch(&session, handle)
+      if !session.isAnswered, session.setup?.replay?.isSafe == true {
+        // Nothing has come back yet: broken off, its end of stream takes it to another endpoint.
+        kernel.breakOff(session.endpoint)
+      } else {
+        end(&session, handle, .endpointHung)
+        touch(&session, handle)
+      }
     }
   }
 

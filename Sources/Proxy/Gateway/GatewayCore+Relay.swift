@@ -9,7 +9,7 @@ extension GatewayCore {
   ) {
     switch direction {
     case .up:
-      if shared.board.spokenProtocol == .unknown { learnProtocol(completion) }
+      if !session.isAnswered { noteFirstBytes(session, completion) }
       pumpCompleted(&session.up, handle, completion)
     case .down: pumpCompleted(&session.down, handle, completion)
     }
@@ -31,9 +31,14 @@ extension GatewayCore {
     }
   }
 
-  private func learnProtocol(_ completion: Completion) {
+  /// Before the endpoint's first answer: what the client sends is kept, and tells which protocol it speaks.
+  private func noteFirstBytes(_ session: borrowing Session, _ completion: Completion) {
     guard completion.buffer != BufferPool.none, completion.result > 0 else { return }
-    if let byte = kernel.buffers.firstByte(completion.buffer) { shared.board.learn(firstByte: byte) }
+    let received = unsafe kernel.buffers.received(completion.buffer, Int(completion.result))
+    if shared.board.spokenProtocol == .unknown, let byte = unsafe received.first {
+      shared.board.learn(firstByte: byte)
+    }
+    unsafe session.setup?.replay?.take(received.bytes)
   }
 
   private func receiveEnded(_ pump: inout Pump, _ handle: Handle, _ result: Int32) {
@@ -50,6 +55,10 @@ extension GatewayCore {
     case Operation.receive where direction == .down, Operation.pollSource where direction == .down:
       shared.board.heard(core: index, slot: slot, at: now)
       session.awaitsAnswer = false
+      if !session.isAnswered {
+        session.isAnswered = true
+        forgetSetup(&session)
+      }
     case Operation.send where direction == .up:
       shared.board.asked(core: index, slot: slot, at: now)
       session.awaitsAnswer = true
@@ -60,11 +69,23 @@ extension GatewayCore {
 
   /// Runs both directions until only an event can help.
   func drive(_ session: inout Session, _ handle: Handle) {
+    if session.phase == .connecting { return hold(&session, handle) }
     guard session.phase == .relaying || session.phase == .ending else { return }
     drive(&session.up, handle, .up, from: session.client, to: session.endpoint)
     drive(&session.down, handle, .down, from: session.endpoint, to: session.client)
     count(&session)
     if session.phase == .relaying { noticeEnd(&session, handle) }
+  }
+
+  /// The session looks for another endpoint while its client goes on sending.
+  private func hold(_ session: inout Session, _ handle: Handle) {
+    while true {
+      switch session.up.hold() {
+      case .backUp: session.up.backUp(kernel)
+      case .cancelReceive: kernel.cancel(token(Operation.receive, handle), on: session.client)
+      default: return
+      }
+    }
   }
 
   private func count(_ session: inout Session) {

@@ -4,7 +4,7 @@ internal import Synchronization
 /// The gateway's counters: one row of plain atomics a core, each written by its core alone, summed when asked.
 @safe final class GatewayCounters: @unchecked Sendable {
   enum Field: Hashable {
-    case accepted, closed, refused, noEndpoint, acceptPauses
+    case accepted, closed, refused, noEndpoint, acceptPauses, moved
     case ended(Session.Reason)
     /// Connects that took at most the bucket's bound; the last bucket has no bound.
     case connectBucket(Int)
@@ -18,6 +18,7 @@ internal import Synchronization
       case .noEndpoint: 3
       case .acceptPauses: 4
       case .connectMicroseconds: 5
+      case .moved: 6
       case .ended(let reason): 8 + (Session.Reason.allCases.firstIndex(of: reason) ?? 0)
       case .connectBucket(let bucket): 24 + bucket
       }

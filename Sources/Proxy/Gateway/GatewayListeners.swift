@@ -63,7 +63,7 @@ struct GatewayListeners: Sendable {
     let cores = shared.links.count
     var perCore = [[Int32]](repeating: [], count: cores)
     var files: [String] = []
-    let inherited = manager.inheritedListeners()
+    let inherited = try inheritedListeners(manager)
     if !inherited.isEmpty {
       shared.log.info("listening on the service manager's sockets; --listen-addr is not used")
     }
@@ -87,6 +87,16 @@ struct GatewayListeners: Sendable {
     }
     let admin = try makeAdmin(options, shared, control)
     return GatewayListeners(perCore: perCore, admin: admin, socketFiles: files)
+  }
+
+  private static func inheritedListeners(
+    _ manager: ServiceManager
+  ) throws(StartFailure) -> [ServiceManager.Listener] {
+    do throws(ServiceManager.Failure) {
+      return try manager.inheritedListeners()
+    } catch {
+      throw StartFailure("cannot use the service manager's sockets: \(error)")
+    }
   }
 
   private static func spread(

@@ -54,6 +54,10 @@ struct GatewayPages {
       text.sample(labels: [("reason", reason.label)], counters.sum(.ended(reason)))
     }
     text.family(
+      "ringway_gateway_connections_moved_total", .counter,
+      help: "Connections taken to another endpoint because theirs broke before its first byte.")
+    text.sample(counters.sum(.moved))
+    text.family(
       "ringway_gateway_accept_pauses_total", .counter, help: "Times accepting paused for want of descriptors or memory.")
     text.sample(counters.sum(.acceptPauses))
     text.family(

@@ -19,18 +19,18 @@ internal import Reactor
     switch self.kind {
     case .none: bytes = []
     case .greeting:
-      if let tls {
-        var handshake = TLSHandshake(context: tls, serverName: nil)
-        bytes = handshake.start()
-      } else {
-        bytes = []
-      }
+      bytes = Self.greeting(tls)
     case .request:
       // Two requests, answered in order: the first needs nothing but a living process, the second asks etcd whether it
       // has a leader and can serve. So a member that is merely slow is never taken for one that hangs.
       let host = "Host: \(endpoint.name)\r\n"
       bytes = Array("GET /version HTTP/1.1\r\n\(host)\r\nGET /health HTTP/1.1\r\n\(host)Connection: close\r\n\r\n".utf8)
     }
+  }
+
+  private static func greeting(_ tls: TLSContext?) -> [UInt8] {
+    guard let tls, var handshake = try? TLSHandshake(context: tls, serverName: nil) else { return [] }
+    return handshake.start()
   }
 
   /// True once the endpoint has sent anything.

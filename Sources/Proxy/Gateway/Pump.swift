@@ -56,6 +56,8 @@ struct Pump: ~Copyable {
   private static let largeSendsToSplice: UInt8 = 3
   private static let smallFill = 4096
   private static let smallFillsToCopy: UInt8 = 16
+  /// Bytes kept for a destination that is still looked for.
+  private static let heldBytes = 64 << 10
   /// Pipe loads a direction moves before it lets the others have a turn.
   private static let fillsATurn: UInt8 = 4
 
@@ -317,6 +319,32 @@ struct Pump: ~Copyable {
     pipe = nil
     defer { piped = 0 }
     return (taken, piped == 0)
+  }
+
+  // MARK: A change of destination
+
+  /// What to do while there is no destination: received bytes leave the shared buffers, and a client that sends much is
+  /// not listened to until there is one.
+  mutating func hold() -> Action {
+    if !queue.isEmpty { return .backUp }
+    return backlog.count > Self.heldBytes ? stopReceiving() : .none
+  }
+
+  /// True when the destination can be exchanged: the kernel has nothing of this direction but the receive.
+  var canRetarget: Bool {
+    !sending && !awaitsSource && !awaitsDestination && pipe == nil && sourceFailure == 0 && outcome != .ended
+  }
+
+  /// Starts over towards a new destination, which gets `bytes` first: all that was ever received.
+  mutating func retarget(_ bytes: [UInt8], _ kernel: Kernel) {
+    precondition(canRetarget)
+    outcome = .open
+    discard(kernel)
+    moved = 0
+    mode = .copying
+    largeSends = 0
+    destinationFull = false
+    preload(bytes)
   }
 
   // MARK: The end

@@ -16,9 +16,9 @@ final class SecureCheck {
     var pending: [UInt8] = []
     var result: String??
 
-    init(name: EndpointName, context: TLSContext) {
+    init(name: EndpointName, context: borrowing TLSContext) throws(TLSContext.Failure) {
       self.name = name
-      handshake = TLSHandshake(context: context, serverName: name.host)
+      handshake = try TLSHandshake(context: context, serverName: name.host)
     }
   }
 
@@ -49,13 +49,12 @@ final class SecureCheck {
   func validate(_ names: [EndpointName], _ done: @escaping ([String?]) -> Void) {
     self.done = done
     serial &+= 1
-    let context: TLSContext
-    do {
-      context = try TLSContext.client(trustedCAFile: caFile.isEmpty ? nil : caFile)
+    do throws(TLSContext.Failure) {
+      let context = try TLSContext.client(trustedCAFile: caFile.isEmpty ? nil : caFile)
+      trials = try names.map { name throws(TLSContext.Failure) in try Trial(name: name, context: context) }
     } catch {
       return done(names.map { _ in "\(error)" })
     }
-    trials = names.map { Trial(name: $0, context: context) }
     timer = core.timers.schedule(at: core.now + Self.limit, token(Operation.limit, 0))
     for index in trials.indices { begin(index) }
     if trials.isEmpty { finishIfDone() }

@@ -72,6 +72,8 @@ struct Session: ~Copyable {
   var isTouched = false
   /// Keepalive options are set once a connection has lasted a while, so that short ones do not pay for them.
   var isKeptAlive = false
+  /// The endpoint has sent something: the connection is its for good.
+  var isAnswered = false
   /// The last bytes went up: the client waits for an answer.
   var awaitsAnswer = false
   /// The endpoint that took the connection.
@@ -82,7 +84,7 @@ struct Session: ~Copyable {
   var connected = Instant(nanoseconds: 0)
   var lastActive: Instant
 
-  /// What only setting up needs; gone once bytes flow.
+  /// What only setting up needs; gone once the endpoint has answered.
   var setup: Setup?
   /// The address the client's connection comes from, when something needs it.
   var source: Address?
@@ -91,7 +93,7 @@ struct Session: ~Copyable {
   /// Bytes already added to the endpoint's counters.
   var counted: (up: UInt64, down: UInt64) = (0, 0)
 
-  /// State of a session that looks for an endpoint.
+  /// State of a session that looks for an endpoint, or whose endpoint has not answered yet.
   final class Setup {
     var attempts = (Attempt(), Attempt())
     var tried = EndpointSet()
@@ -102,6 +104,8 @@ struct Session: ~Copyable {
     var destination: Address?
     /// The kernel still has a poll for the header.
     var awaitsHeader = false
+    /// What the client has sent since, once there was an endpoint to send it to.
+    var replay: Replay?
 
     init(table: EndpointTable) { self.table = table }
   }

@@ -55,8 +55,11 @@ internal import Glibc
     return unsafe UnsafeMutableRawBufferPointer(start: base + Int(index) * size, count: size)
   }
 
-  /// The first byte that was received into a buffer just handed out, before it joins a queue.
-  public func firstByte(_ index: UInt16) -> UInt8? { unsafe memory(index).first }
+  /// What was received into a buffer just handed out, before it joins a queue. Valid until the buffer is released.
+  public func received(_ index: UInt16, _ length: Int) -> UnsafeRawBufferPointer {
+    precondition(length <= size)
+    return unsafe UnsafeRawBufferPointer(rebasing: memory(index)[..<length])
+  }
 
   /// The bytes of a held buffer that have not been consumed yet. Valid until the buffer is released.
   public func bytes(_ index: UInt16) -> UnsafeRawBufferPointer {
