@@ -77,7 +77,9 @@ final class Discovery {
           let span = Instant.Span.seconds(UInt64(seconds))
           lifetime = min(lifetime ?? span, span)
         }
-        if queries[index].services.isEmpty { queries[index].failure = "lookup \(queries[index].name): no such host" }
+        if queries[index].services.isEmpty {
+          queries[index].failure = "lookup \(queries[index].name): no such host"
+        }
       } catch {
         queries[index].failure = "lookup \(queries[index].name): server misbehaving"
       }
@@ -90,7 +92,9 @@ final class Discovery {
     due = core.now + min(Timing.most, max(Timing.least, lifetime ?? Timing.retry))
     if let https = queries[0].failure, let http = queries[1].failure {
       failure = "dns lookup errors: \(https) and \(http)"
-      if isSettled { shared.log.warn("discovery failed; endpoints stay as they are", .string("error", failure ?? "")) }
+      if isSettled {
+        shared.log.warn("discovery failed; endpoints stay as they are", .string("error", failure ?? ""))
+      }
       return conclude([])
     }
     failure = nil
@@ -110,17 +114,21 @@ final class Discovery {
 
   private func validate(_ listed: [Listed], _ texts: [String]) {
     let server = LogField.string("srv-server", shared.options.discoveryDomain)
-    if !isSettled { shared.log.info("validating discovered SRV endpoints", server, .strings("endpoints", texts)) }
+    if !isSettled {
+      shared.log.info("validating discovered SRV endpoints", server, .strings("endpoints", texts))
+    }
     check.validate(listed.map(\.name)) { [unowned self] problems in
       let good = zip(listed, problems).filter { $0.1 == nil }.map(\.0)
       let errors = problems.compactMap { $0 }
       if !errors.isEmpty {
         shared.log.warn(
-          "failed to validate discovered endpoints", server, .strings("endpoints", good.map(\.name.displayName)),
+          "failed to validate discovered endpoints", server,
+          .strings("endpoints", good.map(\.name.displayName)),
           .string("error", errors.joined(separator: ",")))
       } else if !isSettled {
         shared.log.info(
-          "using validated discovered SRV endpoints", server, .strings("endpoints", good.map(\.name.displayName)))
+          "using validated discovered SRV endpoints", server,
+          .strings("endpoints", good.map(\.name.displayName)))
       }
       conclude(good)
     }

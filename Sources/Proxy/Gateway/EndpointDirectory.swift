@@ -43,7 +43,9 @@ final class EndpointDirectory {
 
   /// The names that have no address, with the reason.
   var unresolved: [(name: String, host: String, reason: String)] {
-    entries.filter { $0.addresses.isEmpty }.map { ($0.name.displayName, $0.name.host, $0.failure ?? "not resolved") }
+    entries.filter { $0.addresses.isEmpty }.map {
+      ($0.name.displayName, $0.name.host, $0.failure ?? "not resolved")
+    }
   }
 
   /// Every name known, resolved or not.
@@ -75,7 +77,9 @@ final class EndpointDirectory {
 
   /// Looks up what has reached the end of its lifetime; called every second or so.
   func tick() {
-    for index in entries.indices where !entries[index].isResolving && core.now >= entries[index].due { resolve(index) }
+    for index in entries.indices where !entries[index].isResolving && core.now >= entries[index].due {
+      resolve(index)
+    }
   }
 
   private func resolve(_ index: Int) {
@@ -138,7 +142,8 @@ final class EndpointDirectory {
     table = EndpointTable(endpoints: endpoints, balance: shared.options.balance)
     if !isFirst {
       shared.log.info(
-        "endpoints changed", .strings("endpoints", endpoints.map { "\($0.name) \($0.addresses.map(\.description))" }))
+        "endpoints changed",
+        .strings("endpoints", endpoints.map { "\($0.name) \($0.addresses.map(\.description))" }))
     }
     changed(table)
   }

@@ -51,7 +51,8 @@ final class EndpointTable: Sendable {
   }
 
   private func nextInTurn(
-    _ schedule: [Int], _ turn: Int, _ status: EndpointBoard.Status, _ board: EndpointBoard, _ tried: EndpointSet
+    _ schedule: [Int], _ turn: Int, _ status: EndpointBoard.Status, _ board: EndpointBoard,
+    _ tried: EndpointSet
   ) -> Endpoint? {
     for step in 0..<schedule.count {
       let endpoint = endpoints[schedule[(turn + step) % schedule.count]]

@@ -46,7 +46,9 @@ extension GatewayCore {
 
   private func scheduleAttemptTimer(_ session: inout Session, _ handle: Handle) {
     cancelTimer(&session)
-    guard let setup = session.setup, setup.attempts.0.isInFlight || setup.attempts.1.isInFlight else { return }
+    guard let setup = session.setup, setup.attempts.0.isInFlight || setup.attempts.1.isInFlight else {
+      return
+    }
     var due = Instant.distantFuture
     for attempt in [setup.attempts.0, setup.attempts.1] where attempt.isInFlight {
       due = min(due, attempt.started + options.connectTimeout.span)
@@ -187,7 +189,8 @@ extension GatewayCore {
     guard session.phase == .relaying, !session.isAnswered, drainDeadline == nil, let setup = session.setup,
       setup.replay?.isSafe == true, session.up.canRetarget, !session.down.isInFlight
     else { return false }
-    return now - session.connected < Self.moveWithin && setup.table.pick(shared.board, tried: setup.tried) != nil
+    return now - session.connected < Self.moveWithin
+      && setup.table.pick(shared.board, tried: setup.tried) != nil
   }
 
   /// An endpoint that ends a silent connection after this long has its reasons, and the client gets to know.

@@ -70,7 +70,8 @@ extension GatewayCore {
     log.info(
       "connection", .string("client", (session.announced ?? session.source)?.description ?? "unknown"),
       .string("endpoint", endpoint), .uint("bytes-up", session.up.moved),
-      .uint("bytes-down", session.down.moved), .duration("duration", nanoseconds: Int64(clamping: (now - session.accepted).nanoseconds)),
+      .uint("bytes-down", session.down.moved),
+      .duration("duration", nanoseconds: Int64(clamping: (now - session.accepted).nanoseconds)),
       .duration(
         "connect", nanoseconds: Int64(clamping: (session.connected - session.accepted).nanoseconds)),
       .string("end", session.reason.rawValue))
@@ -158,7 +159,8 @@ extension GatewayCore {
   private func keepAlive(_ session: inout Session) {
     guard !session.isKeptAlive, session.phase == .relaying else { return }
     session.isKeptAlive = true
-    kernel.setKeepalive(session.endpoint, after: options.tcpKeepalive.span, giveUp: options.tcpUserTimeout.span)
+    kernel.setKeepalive(
+      session.endpoint, after: options.tcpKeepalive.span, giveUp: options.tcpUserTimeout.span)
   }
 
   func idleTimerFired(_ session: inout Session, _ handle: Handle) {

@@ -99,7 +99,9 @@ extension GatewayCore {
   }
 
   /// Runs one direction until only an event can help.
-  func drive(_ pump: inout Pump, _ handle: Handle, _ direction: Direction, from source: Int32, to destination: Int32) {
+  func drive(
+    _ pump: inout Pump, _ handle: Handle, _ direction: Direction, from source: Int32, to destination: Int32
+  ) {
     let bit = direction.rawValue
     while true {
       switch pump.next() {
@@ -107,7 +109,8 @@ extension GatewayCore {
       case .receive: kernel.receive(source, token(Operation.receive | bit, handle))
       case .cancelReceive: kernel.cancel(token(Operation.receive | bit, handle), on: source)
       case .cancelPollSource: kernel.cancel(token(Operation.pollSource | bit, handle), on: source)
-      case .cancelPollDestination: kernel.cancel(token(Operation.pollDestination | bit, handle), on: destination)
+      case .cancelPollDestination:
+        kernel.cancel(token(Operation.pollDestination | bit, handle), on: destination)
       case .backUp: pump.backUp(kernel)
       case .sendBacklog:
         unsafe kernel.send(

@@ -26,7 +26,9 @@ internal import Synchronization
   }
 
   /// Upper bounds of the connect-latency histogram, in seconds.
-  static let connectBounds = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5]
+  static let connectBounds = [
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5,
+  ]
 
   private static let columns = 48
   private let cells: UnsafeMutablePointer<Atomic<UInt64>>

@@ -25,12 +25,15 @@ struct ListenAddress {
     host = pair.host
     port = number
     // An empty host is every address of both families, as everywhere else in Go; etcd's gateway refuses it.
-    address = pair.host.isEmpty ? .v6(high: 0, low: 0, port: number, scope: 0) : Address(ip: pair.host, port: number)
+    address =
+      pair.host.isEmpty ? .v6(high: 0, low: 0, port: number, scope: 0) : Address(ip: pair.host, port: number)
   }
 
   /// A `--metrics-addr`: a URL with `http://`, a plain `host:port`, or `unix:///path`.
   init(metrics text: String) throws(StartFailure) {
-    if text.hasPrefix("https://") { throw StartFailure("--metrics-addr is served as plain HTTP: use http:// (\(text))") }
+    if text.hasPrefix("https://") {
+      throw StartFailure("--metrics-addr is served as plain HTTP: use http:// (\(text))")
+    }
     let rest = text.hasPrefix("http://") ? String(text.dropFirst(7)) : text
     let authority = rest.hasPrefix("unix:") ? rest : String(rest.prefix { $0 != "/" })
     do throws(StartFailure) {
@@ -68,7 +71,9 @@ struct GatewayListeners: Sendable {
       shared.log.info("listening on the service manager's sockets; --listen-addr is not used")
     }
     for listener in inherited {
-      try spread(&perCore) { () throws(SystemError) in try ListeningSocket.share(listener.descriptor, cores: cores) }
+      try spread(&perCore) { () throws(SystemError) in
+        try ListeningSocket.share(listener.descriptor, cores: cores)
+      }
     }
     for text in inherited.isEmpty ? options.listenAddresses : [] {
       let listen = try ListenAddress(text)
@@ -78,7 +83,9 @@ struct GatewayListeners: Sendable {
         try ListeningSocket.make(
           address, cores: cores, backlog: Limits.listenBacklog,
           inherited: .init(keepalive: options.tcpKeepalive.span, userTimeout: options.tcpUserTimeout.span))
-      } described: { "listen \(network(address)) \(bindName(listen, address)): bind: \($0)" }
+      } described: {
+        "listen \(network(address)) \(bindName(listen, address)): bind: \($0)"
+      }
       if case .unix(let path) = address, !path.hasPrefix("@") { files.append(path) }
     }
     for (core, sockets) in perCore.enumerated() where core == 0 {
@@ -148,7 +155,8 @@ struct GatewayListeners: Sendable {
         let isLocal = address.isUnspecified && target.port == address.port && LocalAddresses.contains(target)
         guard isSame || isLocal else { continue }
         throw StartFailure(
-          "SRV or endpoint (\(endpoint.name)->\(target)) should not resolve to the gateway listen addr (\(listen.text))")
+          "SRV or endpoint (\(endpoint.name)->\(target)) should not resolve to the gateway listen addr (\(listen.text))"
+        )
       }
     }
   }

@@ -14,7 +14,10 @@ struct GatewayPages {
     switch request.path {
     case "/metrics": return .init(status: 200, contentType: MetricsText.contentType, body: metrics())
     case "/health": return health()
-    case "/": return text(200, "Ringway \(Version.text) gateway\n\n/metrics  counters for Prometheus\n/health   can it serve?\n")
+    case "/":
+      return text(
+        200, "Ringway \(Version.text) gateway\n\n/metrics  counters for Prometheus\n/health   can it serve?\n"
+      )
     default: return text(404, "404 page not found\n")
     }
   }
@@ -26,7 +29,8 @@ struct GatewayPages {
   /// Healthy means that a new client would find an endpoint. In the shape of etcd's `/health`.
   private func health() -> AdminServer.Page {
     let serves = endpoints().contains { shared.board.status($0.slot) != .down }
-    let body = serves ? #"{"health":"true","reason":""}"# : #"{"health":"false","reason":"no endpoint answers"}"#
+    let body =
+      serves ? #"{"health":"true","reason":""}"# : #"{"health":"false","reason":"no endpoint answers"}"#
     return .init(status: serves ? 200 : 503, contentType: "application/json", body: Array((body + "\n").utf8))
   }
 
@@ -58,10 +62,12 @@ struct GatewayPages {
       help: "Connections taken to another endpoint because theirs broke before its first byte.")
     text.sample(counters.sum(.moved))
     text.family(
-      "ringway_gateway_accept_pauses_total", .counter, help: "Times accepting paused for want of descriptors or memory.")
+      "ringway_gateway_accept_pauses_total", .counter,
+      help: "Times accepting paused for want of descriptors or memory.")
     text.sample(counters.sum(.acceptPauses))
     text.family(
-      "ringway_gateway_connect_seconds", .histogram, help: "Time to connect to the endpoint that took the connection.")
+      "ringway_gateway_connect_seconds", .histogram,
+      help: "Time to connect to the endpoint that took the connection.")
     let buckets = (0...GatewayCounters.connectBounds.count).map { counters.sum(.connectBucket($0)) }
     text.sample(
       Histogram(
@@ -91,7 +97,8 @@ struct GatewayPages {
         text.sample(labels: [("endpoint", endpoint.name)], board.sum(field, slot: endpoint.slot))
       }
     }
-    text.family("ringway_gateway_endpoint_connections_active", .gauge, help: "Connections open to the endpoint.")
+    text.family(
+      "ringway_gateway_endpoint_connections_active", .gauge, help: "Connections open to the endpoint.")
     for endpoint in all {
       text.sample(labels: [("endpoint", endpoint.name)], UInt64(board.active(slot: endpoint.slot)))
     }

@@ -54,7 +54,8 @@ public enum GatewayServer {
     let manager = ServiceManager()
     let cores = options.threads > 0 ? options.threads : Processors.usable()
     let shared = GatewayShared(
-      options: options, log: log, cores: cores, backend: backend, connectionLimit: connectionLimit(options, log))
+      options: options, log: log, cores: cores, backend: backend,
+      connectionLimit: connectionLimit(options, log))
     let control = try makeControl(shared, manager)
     let table = try control.findEndpoints()
     let listeners = try GatewayListeners.make(options, shared, table, manager, control)
@@ -89,7 +90,8 @@ public enum GatewayServer {
       case .success: return .uring
       case .failure(let refusal):
         log.warn(
-          "io_uring is not available; using epoll, which costs more CPU", .string("cause", refusal.description))
+          "io_uring is not available; using epoll, which costs more CPU",
+          .string("cause", refusal.description))
         return .epoll
       }
     }
@@ -146,7 +148,8 @@ public enum GatewayServer {
     }
     while !shared.isStarted { control.turn() }
     if let error = shared.coreFailure {
-      throw StartFailure("cannot start a core on \(shared.backend.rawValue): \(IOBackend.Refusal(error: error))")
+      throw StartFailure(
+        "cannot start a core on \(shared.backend.rawValue): \(IOBackend.Refusal(error: error))")
     }
     return threads
   }

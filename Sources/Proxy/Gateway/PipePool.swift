@@ -9,7 +9,9 @@ struct PipePool: ~Copyable {
   /// An empty pipe; nil when the cap or the descriptors are used up, and the direction then copies.
   mutating func borrow(_ kernel: Kernel) -> Pipe? {
     if let pipe = free.popLast() { return pipe }
-    guard made < Limits.pipesACore, let pipe = kernel.makePipe(capacity: Limits.pipeCapacity) else { return nil }
+    guard made < Limits.pipesACore, let pipe = kernel.makePipe(capacity: Limits.pipeCapacity) else {
+      return nil
+    }
     guard pipe.capacity >= Limits.pipeCapacityLeast else {
       // Past pipe-user-pages-soft the kernel hands out tiny pipes, through which splicing costs more than copying.
       kernel.closePipe(pipe)

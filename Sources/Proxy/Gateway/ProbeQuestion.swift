@@ -24,7 +24,8 @@ internal import Reactor
       // Two requests, answered in order: the first needs nothing but a living process, the second asks etcd whether it
       // has a leader and can serve. So a member that is merely slow is never taken for one that hangs.
       let host = "Host: \(endpoint.name)\r\n"
-      bytes = Array("GET /version HTTP/1.1\r\n\(host)\r\nGET /health HTTP/1.1\r\n\(host)Connection: close\r\n\r\n".utf8)
+      bytes = Array(
+        "GET /version HTTP/1.1\r\n\(host)\r\nGET /health HTTP/1.1\r\n\(host)Connection: close\r\n\r\n".utf8)
     }
   }
 

@@ -79,7 +79,9 @@ final class Prober {
       if let probe = watches[slot]?.probe { abandon(probe) }
       watches[slot] = nil
     }
-    for endpoint in endpoints { watches[endpoint.slot, default: Watch(endpoint: endpoint)].endpoint = endpoint }
+    for endpoint in endpoints {
+      watches[endpoint.slot, default: Watch(endpoint: endpoint)].endpoint = endpoint
+    }
     if timer == .none { tick() }
   }
 
@@ -97,7 +99,8 @@ final class Prober {
   /// The timer fired.
   func tick() {
     let handle = Handle(slot: 0, generation: 0)
-    timer = core.timers.schedule(at: core.now + Timing.tick, Token(owner: owner, operation: 15, handle: handle))
+    timer = core.timers.schedule(
+      at: core.now + Timing.tick, Token(owner: owner, operation: 15, handle: handle))
     for slot in watches.keys { look(slot) }
   }
 
@@ -134,7 +137,9 @@ final class Prober {
     case .tcp, .off: .none
     case .tls: .greeting
     case .http: .request
-    case .auto: shared.board.spokenProtocol == .tls ? .greeting : shared.board.spokenProtocol == .plain ? .request : .none
+    case .auto:
+      shared.board.spokenProtocol == .tls
+        ? .greeting : shared.board.spokenProtocol == .plain ? .request : .none
     }
   }
 

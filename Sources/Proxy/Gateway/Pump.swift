@@ -224,7 +224,9 @@ struct Pump: ~Copyable {
   mutating func sent(_ result: Int32, _ kernel: Kernel) {
     sending = false
     guard outcome == .open else { return discard(kernel) }
-    guard result >= 0 || result == -EAGAIN || result == -EINTR else { return destinationBroke(result, kernel) }
+    guard result >= 0 || result == -EAGAIN || result == -EINTR else {
+      return destinationBroke(result, kernel)
+    }
     let count = Int(max(result, 0))
     precondition(count <= offered, "more left than was offered")
     moved &+= UInt64(count)

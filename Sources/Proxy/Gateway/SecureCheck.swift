@@ -110,7 +110,8 @@ final class SecureCheck {
   func complete(_ completion: Completion) -> Bool {
     guard completion.token.owner == owner else { return false }
     let index = Int(completion.token.handle.slot)
-    guard completion.token.handle.generation == serial, index < trials.count, trials[index].result == nil else {
+    guard completion.token.handle.generation == serial, index < trials.count, trials[index].result == nil
+    else {
       return true
     }
     switch completion.token.operation {
@@ -164,7 +165,9 @@ final class SecureCheck {
     if count == -Int(EAGAIN) {
       return core.kernel.poll(trial.descriptor, for: .readable, token(Operation.read, index))
     }
-    guard count > 0 else { return end(index, count == 0 ? "EOF" : SystemError(code: Int32(-count)).description) }
+    guard count > 0 else {
+      return end(index, count == 0 ? "EOF" : SystemError(code: Int32(-count)).description)
+    }
     let step = unsafe room.withUnsafeBytes { unsafe trial.handshake.receive(.init(rebasing: $0[..<count])) }
     judge(index, step.send, step.state)
   }

@@ -87,7 +87,9 @@ final class AdminServer {
   private func pause() { _ = core.timers.schedule(at: core.now + .seconds(1), token(Operation.accept)) }
 
   private func welcome(_ descriptor: Int32) {
-    guard let handle = visitors.insert(Visitor(descriptor: descriptor)) else { return core.kernel.reset(descriptor) }
+    guard let handle = visitors.insert(Visitor(descriptor: descriptor)) else {
+      return core.kernel.reset(descriptor)
+    }
     _ = visitors.edit(handle) { visitor in awaitRequest(&visitor, handle) }
   }
 
@@ -148,7 +150,8 @@ final class AdminServer {
     visitor.operation = Operation.send
     unsafe visitor.reply.withUnsafeBytes { bytes in
       unsafe core.kernel.send(
-        visitor.descriptor, .init(rebasing: bytes[visitor.sent...]), prompt: true, token(Operation.send, handle))
+        visitor.descriptor, .init(rebasing: bytes[visitor.sent...]), prompt: true,
+        token(Operation.send, handle))
     }
   }
 

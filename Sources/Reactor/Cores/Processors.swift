@@ -6,7 +6,9 @@ public enum Processors {
   /// The processors of the affinity mask, at most 1,024.
   public static var allowed: [Int32] {
     var cpus = [Int32](repeating: 0, count: 1024)
-    let count = unsafe cpus.withUnsafeMutableBufferPointer { unsafe rw_allowed_cpus($0.baseAddress, Int32($0.count)) }
+    let count = unsafe cpus.withUnsafeMutableBufferPointer {
+      unsafe rw_allowed_cpus($0.baseAddress, Int32($0.count))
+    }
     return count > 0 ? Array(cpus[..<Int(count)]) : [0]
   }
 

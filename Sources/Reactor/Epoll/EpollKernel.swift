@@ -80,7 +80,8 @@ internal import Glibc
     armWrite(descriptor, .connect, token)
   }
 
-  public override func send(_ descriptor: Int32, _ queue: borrowing BufferQueue, prompt: Bool, _ token: Token) {
+  public override func send(_ descriptor: Int32, _ queue: borrowing BufferQueue, prompt: Bool, _ token: Token)
+  {
     let (count, _) = unsafe queue.gather(into: pieces, room: Self.piecesASend, in: buffers)
     sent(descriptor, unsafe rw_send_message(descriptor, pieces, Int32(count)), token)
   }
@@ -195,7 +196,8 @@ internal import Glibc
     guard !slots[Int(descriptor)].registered else { return }
     slots[Int(descriptor)].registered = true
     control(
-      EPOLL_CTL_ADD, descriptor, EPOLLIN.rawValue | EPOLLOUT.rawValue | EPOLLRDHUP.rawValue | EPOLLET.rawValue)
+      EPOLL_CTL_ADD, descriptor, EPOLLIN.rawValue | EPOLLOUT.rawValue | EPOLLRDHUP.rawValue | EPOLLET.rawValue
+    )
   }
 
   private func control(_ operation: Int32, _ descriptor: Int32, _ interest: UInt32) {
@@ -299,7 +301,11 @@ internal import Glibc
     let ready = unsafe Glibc.poll(&entry, 1, 0) == 1
     let reading = readiness == .readable
     guard ready else {
-      if reading { slots[Int(descriptor)].readReady = false } else { slots[Int(descriptor)].writeReady = false }
+      if reading {
+        slots[Int(descriptor)].readReady = false
+      } else {
+        slots[Int(descriptor)].writeReady = false
+      }
       return
     }
     let token = reading ? slots[Int(descriptor)].readToken : slots[Int(descriptor)].writeToken

@@ -44,10 +44,14 @@ open class Kernel {
   ///
   /// - Parameter prompt: true if the caller needs the completion now. A send that went out in full may otherwise be
   ///   reported together with whatever wakes the core next.
-  open func send(_ descriptor: Int32, _ queue: borrowing BufferQueue, prompt: Bool, _ token: Token) { abstract() }
+  open func send(_ descriptor: Int32, _ queue: borrowing BufferQueue, prompt: Bool, _ token: Token) {
+    abstract()
+  }
 
   /// Sends as much of `bytes` as the socket takes at once; as above. The memory must stay until the completion.
-  open func send(_ descriptor: Int32, _ bytes: UnsafeRawBufferPointer, prompt: Bool, _ token: Token) { abstract() }
+  open func send(_ descriptor: Int32, _ bytes: UnsafeRawBufferPointer, prompt: Bool, _ token: Token) {
+    abstract()
+  }
 
   /// Completes once when the descriptor is ready; the result is the set of `Readiness` bits that hold.
   open func poll(_ descriptor: Int32, for readiness: Readiness, _ token: Token) { abstract() }

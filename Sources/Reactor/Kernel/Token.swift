@@ -23,7 +23,8 @@ public struct Token: Equatable, Hashable, Sendable {
   @inlinable public var operation: UInt8 { UInt8(truncatingIfNeeded: rawValue >> 56) & 15 }
   /// The slab slot that the operation works for.
   @inlinable public var handle: Handle {
-    Handle(slot: UInt32(truncatingIfNeeded: rawValue >> 32) & 0xFF_FFFF,
+    Handle(
+      slot: UInt32(truncatingIfNeeded: rawValue >> 32) & 0xFF_FFFF,
       generation: UInt32(truncatingIfNeeded: rawValue))
   }
 }

@@ -9,6 +9,7 @@ public struct Instant: Comparable, Hashable, Sendable {
   /// Farther away than any timer may ask for.
   public static let distantFuture = Instant(nanoseconds: .max)
 
+  /// Earlier.
   @inlinable public static func < (a: Instant, b: Instant) -> Bool { a.nanoseconds < b.nanoseconds }
 
   /// The instant `span` later; saturates at `distantFuture`.
@@ -19,7 +20,8 @@ public struct Instant: Comparable, Hashable, Sendable {
 
   /// Time passed since `earlier`; zero if `earlier` lies in the future.
   @inlinable public static func - (instant: Instant, earlier: Instant) -> Span {
-    Span(nanoseconds: instant.nanoseconds > earlier.nanoseconds ? instant.nanoseconds - earlier.nanoseconds : 0)
+    Span(
+      nanoseconds: instant.nanoseconds > earlier.nanoseconds ? instant.nanoseconds - earlier.nanoseconds : 0)
   }
 
   /// A length of time, never negative.
@@ -31,9 +33,14 @@ public struct Instant: Comparable, Hashable, Sendable {
     /// Nothing at all.
     public static let zero = Span(nanoseconds: 0)
     /// A span of whole milliseconds.
-    @inlinable public static func milliseconds(_ count: UInt64) -> Span { Span(nanoseconds: count &* 1_000_000) }
+    @inlinable public static func milliseconds(_ count: UInt64) -> Span {
+      Span(nanoseconds: count &* 1_000_000)
+    }
     /// A span of whole seconds.
-    @inlinable public static func seconds(_ count: UInt64) -> Span { Span(nanoseconds: count &* 1_000_000_000) }
+    @inlinable public static func seconds(_ count: UInt64) -> Span {
+      Span(nanoseconds: count &* 1_000_000_000)
+    }
+    /// Shorter.
     @inlinable public static func < (a: Span, b: Span) -> Bool { a.nanoseconds < b.nanoseconds }
     /// The span as seconds with fraction, for logs and metrics.
     @inlinable public var seconds: Double { Double(nanoseconds) / 1e9 }

@@ -65,7 +65,8 @@ internal import Glibc
   public func bytes(_ index: UInt16) -> UnsafeRawBufferPointer {
     let entry = unsafe entries[Int(index)]
     let whole = unsafe memory(index)
-    return unsafe UnsafeRawBufferPointer(rebasing: whole[Int(entry.offset)..<Int(entry.offset) + Int(entry.length)])
+    return unsafe UnsafeRawBufferPointer(
+      rebasing: whole[Int(entry.offset)..<Int(entry.offset) + Int(entry.length)])
   }
 }
 

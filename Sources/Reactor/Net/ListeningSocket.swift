@@ -91,7 +91,9 @@ public enum ListeningSocket {
   }
 
   /// A socket file that nobody listens on any more is removed first; one that somebody serves is `EADDRINUSE`.
-  private static func unixListener(_ address: Address, _ path: String, _ backlog: Int32) throws(SystemError) -> Int32 {
+  private static func unixListener(_ address: Address, _ path: String, _ backlog: Int32) throws(SystemError)
+    -> Int32
+  {
     if !path.hasPrefix("@"), isStale(address) { unsafe unlink(path) }
     let socket = try bound(address, shared: false)
     guard listen(socket, backlog) == 0 else {

@@ -109,7 +109,9 @@ internal import Glibc
   }
 
   /// Multishot receive into provided buffers.
-  mutating func prepareReceive(_ entry: UnsafeMutablePointer<io_uring_sqe>, _ descriptor: Int32, _ token: Token) {
+  mutating func prepareReceive(
+    _ entry: UnsafeMutablePointer<io_uring_sqe>, _ descriptor: Int32, _ token: Token
+  ) {
     unsafe rw_prep_receive(entry, descriptor, Ring.group, token.rawValue)
   }
 

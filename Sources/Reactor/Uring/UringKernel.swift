@@ -16,7 +16,8 @@ internal import Glibc
   private enum Own {
     static let send: UInt8 = 3
     static let foreignWake: UInt8 = 4
-    static let foreignWakeToken = Token(owner: 0, operation: foreignWake, handle: Handle(slot: 0, generation: 0))
+    static let foreignWakeToken = Token(
+      owner: 0, operation: foreignWake, handle: Handle(slot: 0, generation: 0))
   }
 
   private struct Send {
@@ -104,7 +105,8 @@ internal import Glibc
     unsafe withEntry(token) { entry in unsafe ring.prepareReceive(entry, descriptor, token) }
   }
 
-  public override func send(_ descriptor: Int32, _ queue: borrowing BufferQueue, prompt: Bool, _ token: Token) {
+  public override func send(_ descriptor: Int32, _ queue: borrowing BufferQueue, prompt: Bool, _ token: Token)
+  {
     if sendCount == Room.sends || pieceCount + Room.piecesASend > Room.pieces { flush() }
     let start = unsafe pieces + pieceCount
     let (count, total) = unsafe queue.gather(into: start, room: Room.piecesASend, in: buffers)
