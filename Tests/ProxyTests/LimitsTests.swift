@@ -1,2 +1,7 @@
 import Testing
-import Proxy
+
+@testable import Proxy
+
+@Suite struct LimitsTests {
+  @Test func theCapsFitTogether() { Limits.check() }
+}
