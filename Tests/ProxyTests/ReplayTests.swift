@@ -56,3 +56,15 @@ import Testing
     for _ in 0..<20_000 { _ = Replay.hasNoEffect(Self.preface + storm.noise(upTo: 40)) }
   }
 }
+
+@Suite struct GreetingTests {
+  @Test func tellsTheProtocolOnlyWhenThereIsNoDoubt() {
+    func spoken(_ text: String) -> EndpointBoard.Spoken { Greeting.spoken(Array(text.utf8).span.bytes) }
+    #expect(spoken("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n") == .http)
+    #expect(spoken("POST /v3/kv/range HTTP/1.1\r\n") == .http)
+    #expect(spoken("\u{16}\u{3}\u{1}") == .tls)
+    for other in ["", "P", "PRI * HTTP/2.0", "POSTER", "hello", "\u{16}hello", "\u{16}"] {
+      #expect(spoken(other) == .unknown, "\(other)")
+    }
+  }
+}

@@ -15,7 +15,7 @@ internal import Synchronization
   }
 
   /// What clients speak through the gateway.
-  enum Spoken: UInt8 { case unknown, plain, tls }
+  enum Spoken: UInt8 { case unknown, http, tls }
 
   /// A core's view of one endpoint.
   enum Field: Int, CaseIterable {
@@ -135,11 +135,8 @@ internal import Synchronization
   /// What the clients were seen to speak.
   var spokenProtocol: Spoken { Spoken(rawValue: spoken.load(ordering: .relaxed)) ?? .unknown }
 
-  /// Notes the first byte that a client sent. Every TLS stream begins with a handshake record (RFC 8446, section 5.1).
-  func learn(firstByte: UInt8) {
-    let heard: Spoken = firstByte == 0x16 ? .tls : .plain
-    spoken.store(heard.rawValue, ordering: .relaxed)
-  }
+  /// Notes what the clients speak; they are taken to speak all the same.
+  func learn(_ heard: Spoken) { spoken.store(heard.rawValue, ordering: .relaxed) }
 
   /// The next number of the round robin that all cores share, so that the order holds over the whole process.
   func nextTurn() -> UInt32 { turn.add(1, ordering: .relaxed).oldValue }

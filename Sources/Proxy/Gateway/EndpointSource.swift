@@ -55,7 +55,7 @@ final class EndpointSource {
       guard let name = try? EndpointName(text) else { continue }
       let weight = index < weights.count ? UInt16(clamping: weights[index]) : 0
       listed.append((name, 0, weight))
-      if name.isTLSHint { shared.board.learn(firstByte: 0x16) }
+      if name.isTLSHint { shared.board.learn(.tls) }
     }
     directory.list(listed)
   }

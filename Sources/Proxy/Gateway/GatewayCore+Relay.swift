@@ -35,8 +35,9 @@ extension GatewayCore {
   private func noteFirstBytes(_ session: borrowing Session, _ completion: Completion) {
     guard completion.buffer != BufferPool.none, completion.result > 0 else { return }
     let received = unsafe kernel.buffers.received(completion.buffer, Int(completion.result))
-    if shared.board.spokenProtocol == .unknown, let byte = unsafe received.first {
-      shared.board.learn(firstByte: byte)
+    if shared.board.spokenProtocol == .unknown {
+      let spoken = unsafe Greeting.spoken(received.bytes)
+      if spoken != .unknown { shared.board.learn(spoken) }
     }
     unsafe session.setup?.replay?.take(received.bytes)
   }

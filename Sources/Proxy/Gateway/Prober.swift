@@ -8,7 +8,8 @@ internal import Reactor
 ///
 /// A process that was stopped still completes TCP handshakes, so a connect alone proves nothing. What counts as life is
 /// any byte, or an end of stream, after a question: an HTTP request where clients speak plain text, a TLS greeting where
-/// they speak TLS. `--health-check auto` learns which from the first byte that a client sends.
+/// they speak TLS. `--health-check auto` learns which from the first bytes that a client sends, and takes silence for a
+/// fault only of an endpoint that has answered before.
 final class Prober {
   private enum Timing {
     static let tick = Instant.Span.milliseconds(100)
@@ -19,6 +20,8 @@ final class Prober {
     static let lastRetry = Instant.Span.seconds(1)
     /// Probes of a TLS endpoint leave a line in etcd's log each: fewer of them while nobody is harmed.
     static let quietFactor: UInt64 = 5
+    /// Until a question is asked again that an endpoint has never answered.
+    static let unansweredPause = Instant.Span.seconds(10)
   }
 
   private enum Operation {
@@ -36,6 +39,8 @@ final class Prober {
     var retry = Timing.firstRetry
     var lastLine: Instant?
     var hungReported = false
+    /// It has answered a question before, so that silence means something.
+    var hasAnswered = false
   }
 
   /// A check under way.
@@ -119,7 +124,7 @@ final class Prober {
     let now = core.now
     if board.status(slot) == .down { return now >= watch.next }
     guard shared.options.healthCheck != .off else { return false }
-    if let silent = board.silentSince(slot: slot), now - silent >= Timing.suspicion, question != .none,
+    if let silent = board.silentSince(slot: slot), now - silent >= Timing.suspicion, watch.hasAnswered,
       watch.started < silent + Timing.suspicion
     {
       return true
@@ -138,8 +143,11 @@ final class Prober {
     case .tls: .greeting
     case .http: .request
     case .auto:
-      shared.board.spokenProtocol == .tls
-        ? .greeting : shared.board.spokenProtocol == .plain ? .request : .none
+      switch shared.board.spokenProtocol {
+      case .unknown: .none
+      case .http: .request
+      case .tls: .greeting
+      }
     }
   }
 
@@ -212,8 +220,9 @@ final class Prober {
     if count == -Int(EAGAIN) { return listen(slot, probe) }
     switch probe.question.heard(room[..<max(0, count)], ended: count <= 0) {
     case .more: listen(slot, probe)
-    case .lives: finish(slot, probe, .lives)
-    case .sick: finish(slot, probe, .sick)
+    case let verdict:
+      watches[slot]?.hasAnswered = true
+      finish(slot, probe, verdict)
     }
   }
 
@@ -223,6 +232,14 @@ final class Prober {
     if probe.question.hasAnswered {
       // The process lives and is slow to say how it is: nothing for new clients while others are better.
       return settle(slot, .sick)
+    }
+    if shared.options.healthCheck == .auto, watches[slot]?.hasAnswered == false,
+      probe.operation != Operation.connect
+    {
+      // The question was our guess, and this server may just not know it: it takes connections, and that has to do.
+      settle(slot, .up)
+      watches[slot]?.next = core.now + Timing.unansweredPause
+      return
     }
     failed(slot, SystemError(code: ETIMEDOUT), hung: true)
   }

@@ -40,8 +40,8 @@ struct Replay {
   /// Whether a server that got exactly these bytes from a new connection cannot have done anything for them.
   static func hasNoEffect(_ bytes: [UInt8]) -> Bool {
     guard let first = bytes.first else { return true }
-    if first == TLS.handshake { return isGreeting(bytes) }
-    let preface = HTTP2.preface
+    if first == Greeting.handshakeRecord { return isGreeting(bytes) }
+    let preface = Greeting.http2Preface
     if bytes.starts(with: preface.prefix(bytes.count)) {
       return bytes.count <= preface.count || hasOnlyConnectionFrames(bytes[preface.count...])
     }
@@ -50,25 +50,21 @@ struct Replay {
     }
   }
 
-  private enum TLS {
-    static let handshake: UInt8 = 22
-    static let recordHeader = 5
-  }
+  private static let recordHeader = 5
 
   /// TLS records of type handshake only (RFC 8446, section 5.1): a client that also sends early data (0-RTT) has asked
   /// for something already.
   private static func isGreeting(_ bytes: [UInt8]) -> Bool {
     var start = 0
     while start < bytes.count {
-      guard bytes[start] == TLS.handshake else { return false }
-      guard start + TLS.recordHeader <= bytes.count else { return true }
-      start += TLS.recordHeader + Int(bytes[start + 3]) << 8 + Int(bytes[start + 4])
+      guard bytes[start] == Greeting.handshakeRecord else { return false }
+      guard start + recordHeader <= bytes.count else { return true }
+      start += recordHeader + Int(bytes[start + 3]) << 8 + Int(bytes[start + 4])
     }
     return true
   }
 
   private enum HTTP2 {
-    static let preface = Array("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".utf8)
     static let frameHeader = 9
     /// PRIORITY, SETTINGS, PING, WINDOW_UPDATE (RFC 9113, section 6): none of them opens a stream.
     static let connectionFrames: Set<UInt8> = [2, 4, 6, 8]
