@@ -19,7 +19,7 @@ final class Prober {
     /// Never longer between two attempts to bring an endpoint back, whatever `--retry-delay` says.
     static let lastRetry = Instant.Span.seconds(1)
     /// Probes of a TLS endpoint leave a line in etcd's log each: fewer of them while nobody is harmed.
-    static let quietFactor: UInt64 = 5
+    static let seldom: UInt64 = 5
     /// Until a question is asked again that an endpoint has never answered.
     static let unansweredPause = Instant.Span.seconds(10)
   }
@@ -131,9 +131,10 @@ final class Prober {
     }
     guard now >= watch.next else { return false }
     let interval = shared.options.healthInterval.span
-    let patient = Instant.Span(nanoseconds: interval.nanoseconds &* Timing.quietFactor)
-    let heard = now - board.lastHeard(slot: slot) < interval
-    return question == .greeting || heard ? now >= watch.next + patient : true
+    let isHeard = now - board.lastHeard(slot: slot) < interval
+    // Seldom, where asking is noisy or the traffic itself shows that the endpoint lives.
+    guard watch.hasAnswered, question == .greeting || isHeard else { return true }
+    return now >= watch.next + Instant.Span(nanoseconds: interval.nanoseconds &* (Timing.seldom - 1))
   }
 
   /// What would be asked now.
