@@ -19,7 +19,7 @@ extension GatewayCore {
       if start(&session, handle, second, endpoint, address: 0) { return }
       if session.phase == .ending { return }
     }
-    if !setup.attempts.0.isInFlight && !setup.attempts.1.isInFlight {
+    if !setup.isConnecting {
       shared.counters.add(1, core: index, .noEndpoint)
       end(&session, handle, .noEndpoint)
     }
@@ -33,7 +33,7 @@ extension GatewayCore {
     let target = endpoint.addresses[address]
     let descriptor = kernel.socket(family: target.family)
     guard descriptor >= 0 else {
-      if !setup.attempts.0.isInFlight && !setup.attempts.1.isInFlight { end(&session, handle, .noDescriptor) }
+      if !setup.isConnecting { end(&session, handle, .noDescriptor) }
       return false
     }
     if case .unix = target {} else { kernel.setOption(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, 1) }
@@ -150,7 +150,7 @@ extension GatewayCore {
   /// Frees what only setting up needed, once the endpoint has answered and no attempt is under way.
   func forgetSetup(_ session: inout Session) {
     guard session.phase == .relaying, let setup = session.setup, session.isAnswered else { return }
-    if !setup.attempts.0.isInFlight && !setup.attempts.1.isInFlight { session.setup = nil }
+    if !setup.isConnecting { session.setup = nil }
   }
 
   /// Calls back attempts that are still under way; their completions close the sockets.
@@ -187,7 +187,8 @@ extension GatewayCore {
   /// and what the client sent can have had no effect there.
   func canMove(_ session: borrowing Session) -> Bool {
     guard session.phase == .relaying, !session.isAnswered, drainDeadline == nil, let setup = session.setup,
-      setup.replay?.isSafe == true, session.up.canRetarget, !session.down.isInFlight
+      setup.replay?.isSafe == true, session.up.canRetarget, !session.down.isInFlight,
+      !setup.isConnecting
     else { return false }
     return now - session.connected < Self.moveWithin
       && setup.table.pick(shared.board, tried: setup.tried) != nil

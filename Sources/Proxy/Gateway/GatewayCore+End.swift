@@ -9,7 +9,6 @@ extension GatewayCore {
 
   /// Looks at what the directions have come to, once nothing more can be done for now.
   func noticeEnd(_ session: inout Session, _ handle: Handle) {
-    if session.down.outcome != .open, canMove(session) { return move(&session, handle) }
     switch (session.up.outcome, session.down.outcome) {
     case (.sourceBroke, _): end(&session, handle, .clientBroke)
     case (_, .sourceBroke): end(&session, handle, .endpointBroke)

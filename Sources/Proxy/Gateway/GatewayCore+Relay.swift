@@ -72,6 +72,8 @@ extension GatewayCore {
   func drive(_ session: inout Session, _ handle: Handle) {
     if session.phase == .connecting { return hold(&session, handle) }
     guard session.phase == .relaying || session.phase == .ending else { return }
+    // Before the end of a stream without a byte is passed on to the client.
+    if session.down.isSourceOver, canMove(session) { return move(&session, handle) }
     drive(&session.up, handle, .up, from: session.client, to: session.endpoint)
     drive(&session.down, handle, .down, from: session.endpoint, to: session.client)
     count(&session)

@@ -94,6 +94,9 @@ struct Pump: ~Copyable {
   /// True while the kernel still has an operation of this direction.
   var isInFlight: Bool { receiving || sending || awaitsSource || awaitsDestination }
 
+  /// True once the source has ended or broken.
+  var isSourceOver: Bool { sourceEnded || sourceFailure != 0 }
+
   /// True while received bytes wait to leave.
   var hasBytes: Bool { !queue.isEmpty || !backlog.isEmpty || piped > 0 }
 

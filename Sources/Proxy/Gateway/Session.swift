@@ -107,6 +107,9 @@ struct Session: ~Copyable {
     /// What the client has sent since, once there was an endpoint to send it to.
     var replay: Replay?
 
+    /// An attempt is under way.
+    var isConnecting: Bool { attempts.0.isInFlight || attempts.1.isInFlight }
+
     init(table: EndpointTable) { self.table = table }
   }
 
@@ -121,6 +124,6 @@ struct Session: ~Copyable {
   var isInFlight: Bool {
     if up.isInFlight || down.isInFlight { return true }
     guard let setup else { return false }
-    return setup.attempts.0.isInFlight || setup.attempts.1.isInFlight || setup.awaitsHeader
+    return setup.isConnecting || setup.awaitsHeader
   }
 }
