@@ -16,6 +16,7 @@ extension GatewayCore {
     guard let setup = session.setup else { return }
     while let endpoint = setup.table.pick(shared.board, tried: setup.tried) {
       setup.tried.insert(endpoint.slot)
+      explain(endpoint)
       if start(&session, handle, second, endpoint, address: 0) { return }
       if session.phase == .ending { return }
     }
@@ -23,6 +24,15 @@ extension GatewayCore {
       shared.counters.add(1, core: index, .noEndpoint)
       end(&session, handle, .noEndpoint)
     }
+  }
+
+  private func explain(_ endpoint: Endpoint) {
+    guard log.isEnabled(.debug) else { return }
+    log.debug(
+      "chose endpoint", .string("address", endpoint.name),
+      .string("state", "\(shared.board.status(endpoint.slot))"),
+      .uint("priority", UInt64(endpoint.priority)), .uint("weight", UInt64(endpoint.weight)),
+      .int("connections", Int64(shared.board.active(slot: endpoint.slot))))
   }
 
   /// True when the attempt is under way.

@@ -22,7 +22,7 @@ extension GatewayOptions {
         "addresses to accept clients on, comma separated host:port or unix:/path; may be repeated"),
       Flag(
         "retry-delay", \.retryDelay,
-        "time before a failed endpoint is tried again (0 = 5m, below 10ms = 10ms); lower it to recover faster"
+        "longest time before a failed endpoint is tried again (0 = 5m, below 10ms = 10ms); never more than 1s is waited anyway"
       ),
       Flag(
         "trusted-ca-file", \.trustedCAFile,
@@ -71,7 +71,7 @@ extension GatewayOptions {
     ),
     Flag(
       "health-check", \.healthCheck,
-      "how endpoints are probed; auto picks the deepest probe that works, off only notices failed connections"
+      "how endpoints are probed; auto asks what clients were seen to speak (HTTP or TLS), off only notices failed connections"
     ),
     Flag(
       "health-interval", \.healthInterval,

@@ -115,7 +115,7 @@ extension GatewayOptions {
 
   /// The way endpoints are probed.
   public enum HealthCheck: String, FlagChoice {
-    /// The deepest probe that the endpoint answers.
+    /// Asks in the protocol that clients were seen to speak, HTTP or TLS; connects only until one is known.
     case auto
     /// A TCP connection.
     case tcp
