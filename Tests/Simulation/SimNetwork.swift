@@ -27,6 +27,7 @@ public final class SimNetwork {
   private var listeners: [Address: [SimListener]] = [:]
   public var hosts: [Address: Host] = [:]
   private var events = EventHeap()
+  private var sockets: [SimSocket] = []
 
   public init(seed: UInt64) { random = SimRandom(seed: seed) }
 
@@ -112,7 +113,24 @@ public final class SimNetwork {
   }
 
   /// A scripted program's socket.
-  public func makeSocket(capacity: Int) -> SimSocket { SimSocket(self, capacity: capacity) }
+  public func makeSocket(capacity: Int) -> SimSocket {
+    let socket = SimSocket(self, capacity: capacity)
+    sockets.append(socket)
+    return socket
+  }
+
+  /// Lets go of everything that refers to each other.
+  public func dismantle() {
+    events = EventHeap()
+    for socket in sockets {
+      socket.peer = nil
+      socket.changed = nil
+    }
+    for listener in listeners.values.joined() {
+      listener.changed = []
+      listener.queue = []
+    }
+  }
 
   /// Connects; `done` gets 0 or an errno, or is never called when packets vanish.
   public func connect(
@@ -135,7 +153,7 @@ public final class SimNetwork {
         }
       }
       let listener = random.pick(open)
-      let other = SimSocket(self, capacity: socket.capacity)
+      let other = makeSocket(capacity: socket.capacity)
       (socket.peer, other.peer) = (other, socket)
       (socket.local, socket.remote, other.local, other.remote) = (local, address, address, local)
       listener.queue.append(other)

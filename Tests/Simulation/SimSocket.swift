@@ -21,6 +21,8 @@ public final class SimSocket {
   public private(set) var isClosed = false
   /// An injected fault hit this end: nothing is promised any more for the connection.
   public var isDisturbed = false
+  /// This end cut the connection, or refused what came after its close.
+  public private(set) var didReset = false
   /// Bytes on the wire to the peer and unread over there together never exceed this.
   var capacity: Int
   private var onTheWire = 0
@@ -115,6 +117,7 @@ public final class SimSocket {
   }
 
   private func sendReset() {
+    didReset = true
     guard !isDead, let peer else { return }
     isDead = true
     // What is still on the wire may get lost with the connection.
@@ -144,10 +147,9 @@ public final class SimSocket {
   }
 
   private func take(_ bytes: [UInt8]) {
-    guard !isDead else { return }
-    guard !isClosed else {
+    guard !isDead, !isClosed else {
       // Nobody is there to read it.
-      isDead = true
+      (isDead, didReset) = (true, true)
       if let peer { arrive { peer.takeReset() } }
       return
     }
