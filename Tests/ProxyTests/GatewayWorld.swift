@@ -158,6 +158,10 @@ final class GatewayWorld {
     turnsAtOnce += 1
     if turnsAtOnce > 3_000 { fail("a core spins") }
     cores[index].turn()
+    // The world goes on while the core computes.
+    while network.random.chance(300), let next = network.nextEvent, next <= network.clock + 50_000 {
+      network.step(until: next)
+    }
     kernels[index].submit()
     network.pass(UInt64(network.random.below(30_000)))
     if cores[index].isFinished { cores[index].releasePipes() }

@@ -8,6 +8,8 @@ public struct SimFaults: Sendable {
   public var fatal = 0
   /// Out of descriptors or memory, in a thousand calls that make something.
   public var scarce = 0
+  /// The next send fails with this errno, once.
+  public var nextSend: Int32 = 0
   /// No pipe can be had.
   public var noPipes = false
   /// Pipes come in this capacity at most (`pipe-user-pages-soft`).

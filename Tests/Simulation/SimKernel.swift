@@ -229,6 +229,10 @@ public final class SimKernel: SimSystem {
       network.complain("send on \(descriptor), which is not open")
       return -Int(EBADF)
     }
+    if faults.nextSend != 0 {
+      defer { faults.nextSend = 0 }
+      return -Int(faults.nextSend)
+    }
     var limit = Int.max
     if network.random.chance(faults.mild) {
       if network.random.chance(500) { return -Int(network.random.pick(SimFaults.mildOfSend)) }
