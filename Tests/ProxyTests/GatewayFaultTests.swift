@@ -28,4 +28,27 @@ import Testing
     #expect(world.network.openDescriptors == 0)
     finish(world)
   }
+
+  /// Linux reports a reset once. If a send got to know it, the receive on the same socket only reads "end".
+  @Test func resetFoundBySendingIsNoEndOfTheAnswer() {
+    for seed in 1...40 as ClosedRange<UInt64> {
+      let world = GatewayWorld(seed: seed) { .init(total: 1_000_000, chunk: 3_000, pause: 300_000, resetsAt: 30_000) }
+      world.addClient(.init(total: 1_000_000, chunk: 500, pause: 100_000))
+      world.run(for: 10 * Self.second) { world.clients.first?.isDone == true }
+      #expect(world.clients[0].sawCleanEnd == false, "seed \(seed)")
+      finish(world)
+    }
+  }
+
+  /// A send can fail for want of memory while both peers are well: they have to hear of it.
+  @Test func failedSendEndsBothSides() {
+    let world = world(.init(), .init(), .init(echoes: true, waitsForEnd: true))
+    world.addClient(.init(total: 50, wants: 50))
+    world.run(for: Self.second / 10) { world.kernels[0].calls.connects > 0 }
+    world.kernels[0].faults.nextSend = ENOMEM
+    world.run(for: 10 * Self.second) { world.peers.values.allSatisfy(\.isDone) }
+    #expect(world.clients[0].isDone)
+    #expect(world.clients[0].sawCleanEnd == false)
+    finish(world)
+  }
 }
