@@ -26,7 +26,8 @@ let package = Package(
     .target(name: "Reactor", dependencies: ["CUring"], swiftSettings: strict),
     .target(name: "Proxy", dependencies: ["Reactor", "CUring"], swiftSettings: strict),
     .executableTarget(name: "Ringway", dependencies: ["Proxy"], swiftSettings: strict),
+    .target(name: "Simulation", dependencies: ["Reactor"], path: "Tests/Simulation", swiftSettings: relaxed),
     .testTarget(name: "ReactorTests", dependencies: ["Reactor", "CUring"], swiftSettings: relaxed),
-    .testTarget(name: "ProxyTests", dependencies: ["Proxy", "Reactor"], swiftSettings: relaxed),
+    .testTarget(name: "ProxyTests", dependencies: ["Proxy", "Reactor", "Simulation"], swiftSettings: relaxed),
   ]
 )

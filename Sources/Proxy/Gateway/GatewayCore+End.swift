@@ -10,6 +10,10 @@ extension GatewayCore {
   /// Looks at what the directions have come to, once nothing more can be done for now.
   func noticeEnd(_ session: inout Session, _ handle: Handle) {
     switch (session.up.outcome, session.down.outcome) {
+    // Our own want of memory: both peers are well, and neither would ever hear of it.
+    case (.destinationBroke(ENOMEM), _), (_, .destinationBroke(ENOMEM)), (.destinationBroke(ENOBUFS), _),
+      (_, .destinationBroke(ENOBUFS)):
+      end(&session, handle, .noDescriptor)
     case (.sourceBroke, _): end(&session, handle, .clientBroke)
     case (_, .sourceBroke): end(&session, handle, .endpointBroke)
     case (.open, _), (_, .open): return

@@ -121,7 +121,8 @@ final class GatewayCore: Core {
     }
     touched.removeAll(keepingCapacity: true)
     feedStarved()
-    if gate.isDrained { isFinished = true }
+    // Not before the last listener is closed: its accept may still bring clients, who must be told.
+    if gate.isDrained, listeners.allSatisfy({ $0.descriptor < 0 }) { isFinished = true }
   }
 
   /// Lets a session do what its events allow, and removes it when it is over.

@@ -80,6 +80,7 @@ struct Pump: ~Copyable {
   private var starved = false
   private var sourceEnded = false
   private var sourceFailure: Int32 = 0
+  private var failureElsewhere: Int32 = 0
   private var sourceReady = false
   private var awaitsSource = false
   private var destinationFull = false
@@ -213,11 +214,26 @@ struct Pump: ~Copyable {
     receiving = false
     cancelling = false
     switch result {
-    case 0: sourceEnded = true
+    case 0: sourceCameToItsEnd()
     case -ENOBUFS: starved = true
     case -ECANCELED, -EINTR, -EAGAIN: break
     default: sourceFailure = -result
     }
+  }
+
+  /// The other direction could not send to our source and got this errno.
+  ///
+  /// Linux reports the error of a socket once: the receive then reads "end of stream" behind whatever had come, and a
+  /// stream that was cut would pass for whole. Only `EPIPE` says nothing: the end may have come before.
+  mutating func sourceFailed(elsewhere code: Int32) {
+    guard outcome == .open, code != EPIPE else { return }
+    failureElsewhere = code
+    if sourceEnded { sourceFailure = code }
+  }
+
+  private mutating func sourceCameToItsEnd() {
+    sourceEnded = true
+    if failureElsewhere != 0 { sourceFailure = failureElsewhere }
   }
 
   /// Receive buffers are free again.
@@ -285,7 +301,7 @@ struct Pump: ~Copyable {
     switch result {
     case 1...: noteFill(result)
     case 0:
-      sourceEnded = true
+      sourceCameToItsEnd()
       sourceReady = false
     case -Int(EAGAIN): sourceReady = false
     case -Int(EINTR): break

@@ -14,16 +14,16 @@ internal import Glibc
   /// How many buffers there are, a power of two below 32,768.
   public let count: Int
   /// Buffers that are held by somebody at the moment.
-  public internal(set) var held = 0
+  public package(set) var held = 0
 
-  struct Entry {
-    var next: UInt16 = BufferPool.none
+  package struct Entry {
+    package var next: UInt16 = BufferPool.none
     var offset: UInt16 = 0
     var length: UInt16 = 0
   }
 
   private let base: UnsafeMutableRawPointer
-  let entries: UnsafeMutablePointer<Entry>
+  package let entries: UnsafeMutablePointer<Entry>
 
   /// Maps `count × size` bytes; pages cost nothing until they are first used.
   ///
@@ -50,7 +50,7 @@ internal import Glibc
   }
 
   /// The whole of a buffer's memory.
-  func memory(_ index: UInt16) -> UnsafeMutableRawBufferPointer {
+  package func memory(_ index: UInt16) -> UnsafeMutableRawBufferPointer {
     precondition(Int(index) < count)
     return unsafe UnsafeMutableRawBufferPointer(start: base + Int(index) * size, count: size)
   }
@@ -73,7 +73,7 @@ internal import Glibc
 /// Received bytes waiting to leave: a chain of held buffers in order of arrival, linked through the pool, so that it
 /// costs its owner twelve bytes however long it is.
 public struct BufferQueue {
-  private(set) var head = BufferPool.none
+  package private(set) var head = BufferPool.none
   private var tail = BufferPool.none
   /// Buffers in the chain.
   public private(set) var count: UInt16 = 0
