@@ -122,14 +122,6 @@ import Testing
     bench.kernel.close(socket)
   }
 
-  @Test(arguments: IOBackend.allCases) func breakingOffEndsAReceiveUnderWay(_ backend: IOBackend) throws {
-    let bench = try Bench(backend)
-    bench.kernel.receive(bench.server, Self.receive)
-    bench.kernel.turn(until: bench.kernel.now)
-    bench.kernel.breakOff(bench.server)
-    #expect(bench.next(Self.receive).result == 0)
-  }
-
   @Test(arguments: IOBackend.allCases) func spliceMovesBytesThroughAPipe(_ backend: IOBackend) throws {
     let bench = try Bench(backend)
     let pipe = try #require(bench.kernel.makePipe(capacity: 64 << 10))

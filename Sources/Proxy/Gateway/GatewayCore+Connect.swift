@@ -200,12 +200,11 @@ extension GatewayCore {
       setup.replay?.isSafe == true, session.up.canRetarget, !session.down.isInFlight,
       !setup.isConnecting
     else { return false }
-    return now - session.connected < Self.moveWithin
-      && setup.table.pick(shared.board, tried: setup.tried) != nil
+    return setup.table.pick(shared.board, tried: setup.tried) != nil
   }
 
-  /// An endpoint that ends a silent connection after this long has its reasons, and the client gets to know.
-  private static var moveWithin: Instant.Span { .seconds(10) }
+  /// An endpoint that ends a silent connection after longer has its reasons, and the client gets to know.
+  func isRecent(_ session: borrowing Session) -> Bool { now - session.connected < .seconds(10) }
 
   /// Takes the connection to another endpoint, which gets everything from the start.
   func move(_ session: inout Session, _ handle: Handle) {

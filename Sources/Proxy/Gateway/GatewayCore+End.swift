@@ -87,12 +87,13 @@ extension GatewayCore {
     sessions.forEach { handle, session in
       guard Int(session.slot) == slot, session.phase == .relaying else { return }
       if !session.isAnswered, session.setup?.replay?.isSafe == true {
-        // Nothing has come back yet: broken off, its end of stream takes it to another endpoint.
-        kernel.breakOff(session.endpoint)
+        // Nothing has come back yet: it leaves for another endpoint once the kernel has let go of this one.
+        session.isLeaving = true
+        session.down.stop(kernel)
       } else {
         end(&session, handle, .endpointHung)
-        touch(&session, handle)
       }
+      touch(&session, handle)
     }
   }
 

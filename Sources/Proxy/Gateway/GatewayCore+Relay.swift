@@ -72,14 +72,25 @@ extension GatewayCore {
   func drive(_ session: inout Session, _ handle: Handle) {
     if session.phase == .connecting { return hold(&session, handle) }
     guard session.phase == .relaying || session.phase == .ending else { return }
+    if session.isLeaving { return leave(&session, handle) }
     // Before the end of a stream without a byte is passed on to the client.
-    if session.down.isSourceOver, canMove(session) { return move(&session, handle) }
+    if session.down.isSourceOver, isRecent(session), canMove(session) { return move(&session, handle) }
     drive(&session.up, handle, .up, from: session.client, to: session.endpoint)
     if case .destinationBroke(let code) = session.up.outcome { session.down.sourceFailed(elsewhere: code) }
     drive(&session.down, handle, .down, from: session.endpoint, to: session.client)
     if case .destinationBroke(let code) = session.down.outcome { session.up.sourceFailed(elsewhere: code) }
     count(&session)
     if session.phase == .relaying { noticeEnd(&session, handle) }
+  }
+
+  /// Takes the session away from an endpoint that hangs, or ends it if it is too late for that.
+  private func leave(_ session: inout Session, _ handle: Handle) {
+    drive(&session.down, handle, .down, from: session.endpoint, to: session.client)
+    guard !session.down.isInFlight, !session.up.isSending else { return }
+    session.isLeaving = false
+    if canMove(session) { return move(&session, handle) }
+    end(&session, handle, .endpointHung)
+    drive(&session, handle)
   }
 
   /// The session looks for another endpoint while its client goes on sending.

@@ -95,6 +95,9 @@ struct Pump: ~Copyable {
   /// True while the kernel still has an operation of this direction.
   var isInFlight: Bool { receiving || sending || awaitsSource || awaitsDestination }
 
+  /// True while a send's outcome is not known.
+  var isSending: Bool { sending }
+
   /// True once the source has ended or broken.
   var isSourceOver: Bool { sourceEnded || sourceFailure != 0 }
 

@@ -74,6 +74,8 @@ struct Session: ~Copyable {
   var isKeptAlive = false
   /// The endpoint has sent something: the connection is its for good.
   var isAnswered = false
+  /// The endpoint hangs and has sent nothing yet: the connection is on its way to another one.
+  var isLeaving = false
   /// The last bytes went up: the client waits for an answer.
   var awaitsAnswer = false
   /// The endpoint that took the connection.

@@ -111,9 +111,6 @@ open class Kernel {
     Sockets.setKeepalive(descriptor, after: silence, giveUp: giveUp)
   }
 
-  /// Ends both directions (`SHUT_RDWR`) but keeps the descriptor: a receive under way completes with 0.
-  open func breakOff(_ descriptor: Int32) { Glibc.shutdown(descriptor, Int32(SHUT_RDWR)) }
-
   /// A connection that waits in the listener's queue, or a negative errno (`EAGAIN` when there is none).
   open func acceptNow(_ listener: Int32) -> Int32 { rw_accept(listener) }
 
