@@ -61,10 +61,10 @@ extension GatewayCore {
   /// Runs both directions until only an event can help.
   func drive(_ session: inout Session, _ handle: Handle) {
     guard session.phase == .relaying || session.phase == .ending else { return }
+    if case .destinationBroke(let code) = session.down.outcome { session.up.sourceFailed(elsewhere: code) }
     drive(&session.up, handle, .up, from: session.client, to: session.endpoint)
     if case .destinationBroke(let code) = session.up.outcome { session.down.sourceFailed(elsewhere: code) }
     drive(&session.down, handle, .down, from: session.endpoint, to: session.client)
-    if case .destinationBroke(let code) = session.down.outcome { session.up.sourceFailed(elsewhere: code) }
     count(&session)
     if session.phase == .relaying { noticeEnd(&session, handle) }
   }
