@@ -22,7 +22,7 @@ public struct SimFaults: Sendable {
   static let mildOfAccept: [Int32] = [ECONNABORTED, EINTR, EAGAIN]
   static let mildOfReceive: [Int32] = [EINTR, ENOBUFS, EAGAIN]
   static let mildOfSend: [Int32] = [EINTR, EAGAIN]
-  static let fatalOfStream: [Int32] = [ECONNRESET, ETIMEDOUT, EHOSTUNREACH, EPIPE]
+  static let fatalOfStream: [Int32] = [ECONNRESET, ETIMEDOUT, EHOSTUNREACH]
   static let fatalOfConnect: [Int32] = [ECONNREFUSED, ETIMEDOUT, EHOSTUNREACH, ENETUNREACH, ENOMEM, EADDRNOTAVAIL]
 }
 

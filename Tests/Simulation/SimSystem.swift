@@ -40,7 +40,8 @@ public class SimSystem: Kernel {
     socket.isDisturbed = true
     socket.peer?.isDisturbed = true
     if network.random.chance(300) { return -Int(ENOMEM) }
-    socket.fail(network.random.pick(SimFaults.fatalOfStream))
+    // Linux says EPIPE for a reset only when the peer's end had come.
+    socket.fail(socket.finArrived ? EPIPE : network.random.pick(SimFaults.fatalOfStream))
     return sending ? socket.send([0]) : socket.failure()
   }
 
