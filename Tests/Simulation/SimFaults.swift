@@ -10,6 +10,8 @@ public struct SimFaults: Sendable {
   public var scarce = 0
   /// The next send fails with this errno, once.
   public var nextSend: Int32 = 0
+  /// The next socket cannot be made, for this errno, once.
+  public var nextSocket: Int32 = 0
   /// No pipe can be had.
   public var noPipes = false
   /// Pipes come in this capacity at most (`pipe-user-pages-soft`).

@@ -49,6 +49,10 @@ public class SimSystem: Kernel {
 
   public override func socket(family: Int32) -> Int32 {
     calls.sockets += 1
+    if faults.nextSocket != 0 {
+      defer { faults.nextSocket = 0 }
+      return -faults.nextSocket
+    }
     if network.random.chance(faults.scarce) { return -network.random.pick(SimFaults.scarcity) }
     let socket = network.makeSocket(capacity: socketCapacity())
     guard let descriptor = network.open(.socket(socket)) else { return -EMFILE }
