@@ -203,7 +203,7 @@ class ScriptedPeer {
   var sawCleanEnd: Bool { endRead == 0 && socket.finArrived }
   var state: String {
     "\(name): sent \(sent) of \(plan.echoes ? -1 : plan.total), received \(received), end \(endRead ?? 1)"
-      + (isShut ? " shut" : "") + (isDone ? " done" : "") + (socket.isDead ? " dead" : "")
+      + (awaitsPreamble ? " awaits the PROXY header (\(preamble.count) bytes)" : "") + (isShut ? " shut" : "") + (isDone ? " done" : "") + (socket.isDead ? " dead" : "")
   }
 }
 

@@ -58,7 +58,7 @@ struct GatewayScenario {
     if !isChaos, world.failures.isEmpty { checkDelivery(world) }
     world.finish()
     if world.failures.isEmpty { checkEnds(world) }
-    return world.failures.first
+    return world.failures.first.map { "\($0); sessions ended: \(world.reasons)" }
   }
 
   // MARK: Making
@@ -198,7 +198,8 @@ struct GatewayScenario {
     let wasClosed = counters.sum(.ended(.idle)) + counters.sum(.ended(.drained)) > 0
     for peer in world.peers.values where peer.sawCleanEnd {
       guard let partner = peer.partner else { continue }
-      if partner.isShut, peer.received == partner.sent { continue }
+      let ended = partner.isShut || (partner.isDone && !partner.wasReset)
+      if ended, peer.received == partner.sent { continue }
       if wasClosed { continue }
       world.fail("a cut looks like an end: \(partner.state) -> \(peer.state)")
     }

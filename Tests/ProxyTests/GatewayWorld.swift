@@ -201,6 +201,14 @@ final class GatewayWorld {
     checkCounters()
   }
 
+  /// What the gateway says of its sessions' ends.
+  var reasons: [String] {
+    Session.Reason.allCases.compactMap {
+      let count = shared.counters.sum(.ended($0))
+      return count == 0 ? nil : "\($0) \(count)"
+    }
+  }
+
   private func checkCounters() {
     let counters = shared.counters
     let (accepted, closed, refused) = (counters.sum(.accepted), counters.sum(.closed), counters.sum(.refused))

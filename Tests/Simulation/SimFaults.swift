@@ -10,6 +10,8 @@ public struct SimFaults: Sendable {
   public var scarce = 0
   /// The next send fails with this errno, once.
   public var nextSend: Int32 = 0
+  /// The next socket cannot be made, for this errno, once.
+  public var nextSocket: Int32 = 0
   /// No pipe can be had.
   public var noPipes = false
   /// Pipes come in this capacity at most (`pipe-user-pages-soft`).
@@ -22,7 +24,7 @@ public struct SimFaults: Sendable {
   static let mildOfAccept: [Int32] = [ECONNABORTED, EINTR, EAGAIN]
   static let mildOfReceive: [Int32] = [EINTR, ENOBUFS, EAGAIN]
   static let mildOfSend: [Int32] = [EINTR, EAGAIN]
-  static let fatalOfStream: [Int32] = [ECONNRESET, ETIMEDOUT, EHOSTUNREACH, EPIPE]
+  static let fatalOfStream: [Int32] = [ECONNRESET, ETIMEDOUT, EHOSTUNREACH]
   static let fatalOfConnect: [Int32] = [ECONNREFUSED, ETIMEDOUT, EHOSTUNREACH, ENETUNREACH, ENOMEM, EADDRNOTAVAIL]
 }
 

@@ -6,7 +6,7 @@ import Reactor
 /// Nothing happens but through `step`, which jumps to the next event. All chance comes from one generator.
 public final class SimNetwork {
   /// What answers at an address where nobody listens.
-  public enum Host { case refusing, blackHole, unreachable }
+  public enum Host: Sendable { case refusing, blackHole, unreachable }
 
   enum Entry {
     case socket(SimSocket)

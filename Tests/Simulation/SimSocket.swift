@@ -94,7 +94,10 @@ public final class SimSocket {
   public func halfClose() {
     guard !isShut, !isDead, let peer else { return }
     isShut = true
-    arrive { peer.takeFin() }
+    let epoch = epoch
+    arrive { [self] in
+      if epoch == self.epoch { peer.takeFin() }
+    }
   }
 
   /// Closes; unread bytes make it a reset, as on Linux.
@@ -168,7 +171,7 @@ public final class SimSocket {
     isDead = true
     error = finArrived ? EPIPE : ECONNRESET
     loseWire()
-    if network.random.chance(300) { arrived.removeAll() }
+    if !finArrived, network.random.chance(300) { arrived.removeAll() }
     changed?()
   }
 }

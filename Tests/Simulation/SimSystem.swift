@@ -40,7 +40,8 @@ public class SimSystem: Kernel {
     socket.isDisturbed = true
     socket.peer?.isDisturbed = true
     if network.random.chance(300) { return -Int(ENOMEM) }
-    socket.fail(network.random.pick(SimFaults.fatalOfStream))
+    // Linux says EPIPE for a reset only when the peer's end had come.
+    socket.fail(socket.finArrived ? EPIPE : network.random.pick(SimFaults.fatalOfStream))
     return sending ? socket.send([0]) : socket.failure()
   }
 
@@ -48,6 +49,10 @@ public class SimSystem: Kernel {
 
   public override func socket(family: Int32) -> Int32 {
     calls.sockets += 1
+    if faults.nextSocket != 0 {
+      defer { faults.nextSocket = 0 }
+      return -faults.nextSocket
+    }
     if network.random.chance(faults.scarce) { return -network.random.pick(SimFaults.scarcity) }
     let socket = network.makeSocket(capacity: socketCapacity())
     guard let descriptor = network.open(.socket(socket)) else { return -EMFILE }

@@ -89,6 +89,8 @@ extension GatewayCore {
     {
       return
     }
+    // The next address may have found no descriptor, which ended the session.
+    guard session.phase == .connecting else { return }
     tryNext(&session, handle, second: second)
     if session.phase == .connecting { scheduleAttemptTimer(&session, handle) }
   }

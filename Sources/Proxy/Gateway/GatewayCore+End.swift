@@ -31,6 +31,7 @@ extension GatewayCore {
     session.reason = reason
     cancelTimer(&session)
     abandonAttempts(&session, handle)
+    session.losesBytes = (session.up.hasBytes, session.down.hasBytes)
     session.up.stop(kernel)
     session.down.stop(kernel)
   }
@@ -46,9 +47,9 @@ extension GatewayCore {
     returnPipe(&session.up)
     returnPipe(&session.down)
     let orderly = session.reason == .idle || session.reason == .drained
-    closeSocket(session.client, orderly: orderly || session.down.outcome == .ended)
+    closeSocket(session.client, orderly: orderly && !session.losesBytes.down || session.down.outcome == .ended)
     if session.endpoint >= 0 {
-      closeSocket(session.endpoint, orderly: orderly || session.up.outcome == .ended)
+      closeSocket(session.endpoint, orderly: orderly && !session.losesBytes.up || session.up.outcome == .ended)
       shared.board.add(1, core: index, slot: Int(session.slot), .closed)
     }
     shared.counters.add(1, core: index, .closed)

@@ -75,10 +75,10 @@ extension GatewayCore {
     if session.isLeaving { return leave(&session, handle) }
     // Before the end of a stream without a byte is passed on to the client.
     if session.down.isSourceOver, isRecent(session), canMove(session) { return move(&session, handle) }
+    if case .destinationBroke(let code) = session.down.outcome { session.up.sourceFailed(elsewhere: code) }
     drive(&session.up, handle, .up, from: session.client, to: session.endpoint)
     if case .destinationBroke(let code) = session.up.outcome { session.down.sourceFailed(elsewhere: code) }
     drive(&session.down, handle, .down, from: session.endpoint, to: session.client)
-    if case .destinationBroke(let code) = session.down.outcome { session.up.sourceFailed(elsewhere: code) }
     count(&session)
     if session.phase == .relaying { noticeEnd(&session, handle) }
   }

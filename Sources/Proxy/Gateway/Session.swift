@@ -65,6 +65,8 @@ struct Session: ~Copyable {
   var endpoint: Int32 = -1
   var phase = Phase.connecting
   var reason = Reason.finished
+  /// Bytes were on their way to the endpoint, or to the client, when the session was ended.
+  var losesBytes = (up: false, down: false)
   var up = Pump()
   var down = Pump()
 
