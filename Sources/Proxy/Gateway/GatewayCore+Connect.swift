@@ -199,7 +199,9 @@ extension GatewayCore {
   /// and what the client sent can have had no effect there.
   func canMove(_ session: borrowing Session) -> Bool {
     guard session.phase == .relaying, !session.isAnswered, drainDeadline == nil, let setup = session.setup,
-      setup.replay?.isSafe == true, session.up.canRetarget, !session.down.isInFlight,
+      let replay = setup.replay, replay.isSafe, session.up.canRetarget,
+      // All of it: bytes that were spliced are in nobody's memory.
+      session.up.entered == UInt64(replay.count), !session.down.isInFlight,
       !setup.isConnecting
     else { return false }
     return setup.table.pick(shared.board, tried: setup.tried) != nil

@@ -65,6 +65,8 @@ struct Pump: ~Copyable {
   private(set) var outcome = Outcome.open
   /// Bytes that have left to the destination.
   private(set) var moved: UInt64 = 0
+  /// Bytes that have come in, by whatever way, preloaded ones included.
+  private(set) var entered: UInt64 = 0
   /// Received bytes waiting in pool buffers.
   private(set) var queue = BufferQueue()
   /// Received bytes waiting in memory of this direction alone.
@@ -115,6 +117,7 @@ struct Pump: ~Copyable {
 
   /// Puts bytes in front of all that will be received: a PROXY header, or what followed one.
   mutating func preload(_ bytes: [UInt8]) {
+    entered &+= UInt64(bytes.count)
     unsafe bytes.withUnsafeBytes { source in
       guard let start = source.baseAddress else { return }
       unsafe backlog.append(source.count) { unsafe $0.copyMemory(from: start, byteCount: source.count) }
@@ -209,6 +212,7 @@ struct Pump: ~Copyable {
   /// The receive brought bytes in a pool buffer, which the queue takes over.
   mutating func received(_ buffer: UInt16, length: Int, _ kernel: Kernel) {
     guard outcome == .open else { return kernel.release(buffer) }
+    entered &+= UInt64(length)
     queue.append(buffer, length: length, in: kernel.buffers)
   }
 
@@ -314,6 +318,7 @@ struct Pump: ~Copyable {
 
   private mutating func noteFill(_ count: Int) {
     piped += count
+    entered &+= UInt64(count)
     fillsLeft -= 1
     // A load well below the pipe's capacity emptied the source: asking again would only be told so.
     if let pipe, count < Int(pipe.capacity) / 4 { sourceReady = false }
@@ -365,6 +370,7 @@ struct Pump: ~Copyable {
     outcome = .open
     discard(kernel)
     moved = 0
+    entered = 0
     mode = .copying
     largeSends = 0
     destinationFull = false

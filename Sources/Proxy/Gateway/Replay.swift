@@ -24,6 +24,9 @@ struct Replay {
   /// All that has to be sent to a new endpoint.
   var all: [UInt8] { prefix + bytes }
 
+  /// Bytes in `all`.
+  var count: Int { prefix.count + bytes.count }
+
   /// The client sent more.
   mutating func take(_ received: RawSpan) {
     guard !isBound else { return }
