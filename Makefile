@@ -26,7 +26,7 @@ run: setup build ## the gateway on 127.0.0.1:23791, with a throw-away etcd if no
 test: setup ## all tests, in the end against a real etcd; PYTEST_ARGS="…" for the integration tests
 	$(SWIFT) build --build-tests
 	$(SWIFT) build $(RELEASE)
-	$(SWIFT) test --skip-build
+	$(SWIFT) test --skip-build --disable-xctest
 	$(PYTHON) -m pytest $(PYTEST_ARGS) Tests/Integration
 
 bench: setup build ## compare with etcd's gateway and HAProxy, about ten minutes
