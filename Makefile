@@ -1,0 +1,50 @@
+# What can be done with this repository; `make` alone prints the list.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+SWIFT ?= swift
+# The distribution's own Python: it is the one that the distribution's pytest belongs to.
+PYTHON ?= /usr/bin/python3
+RELEASE := -c release --static-swift-stdlib
+FORMAT := --recursive --parallel --configuration .swift-format Sources Tests Package.swift
+
+.PHONY: help setup build run test bench bench-quick lint format sanitize clean
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install the packages that are missing (apt-get; root or sudo)
+	@scripts/setup.sh
+
+build: ## release build: .build/release/ringway
+	$(SWIFT) build $(RELEASE)
+
+run: setup build ## the gateway on 127.0.0.1:23791, with a throw-away etcd if none runs; ARGS="…" adds flags
+	@scripts/run.sh $(ARGS)
+
+test: setup ## all tests, in the end against a real etcd; PYTEST_ARGS="…" for the integration tests
+	$(SWIFT) build --build-tests
+	$(SWIFT) build $(RELEASE)
+	$(SWIFT) test --skip-build --disable-xctest
+	$(PYTHON) -m pytest $(PYTEST_ARGS) Tests/Integration
+
+bench: setup build ## compare with etcd's gateway and HAProxy, about ten minutes
+	$(MAKE) -C Benchmarks
+	$(PYTHON) Benchmarks/gateway.py
+
+bench-quick: setup build ## the same with fewer runs, about three minutes
+	$(MAKE) -C Benchmarks
+	$(PYTHON) Benchmarks/gateway.py --quick
+
+lint: ## check the format of the Swift code
+	$(SWIFT) format lint --strict $(FORMAT)
+
+format: ## bring the Swift code into that format
+	$(SWIFT) format format --in-place $(FORMAT)
+
+sanitize: setup ## the Swift tests under the address and the thread sanitizer
+	@scripts/sanitize.sh
+
+clean: ## remove everything that was built
+	rm -rf .build
