@@ -10,6 +10,9 @@ public enum Limits {
   static let connectionsACore = 1 << 20
   /// Pending connections that the kernel queues for a listener.
   static let listenBacklog: Int32 = 4096
+  /// How often, and with which pause, an address in use is tried: a second in all.
+  static let bindTries = 20
+  static let bindPauseMicroseconds: UInt32 = 50_000
   /// Longest PROXY protocol header that is waited for, and for how long.
   static let proxyHeaderBytes = 16 + 4096
   static let proxyHeaderMilliseconds: UInt64 = 5000

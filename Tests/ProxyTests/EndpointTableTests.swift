@@ -6,7 +6,8 @@ import Testing
 @Suite struct EndpointTableTests {
   private static func endpoint(_ slot: Int, priority: UInt16 = 0, weight: UInt16 = 0) -> Endpoint {
     Endpoint(
-      slot: slot, name: "e\(slot)", addresses: [.v4(0x7F00_0001, port: UInt16(2000 + slot))], priority: priority,
+      slot: slot, name: "e\(slot)", addresses: [.v4(0x7F00_0001, port: UInt16(2000 + slot))],
+      priority: priority,
       weight: weight)
   }
 
@@ -37,7 +38,9 @@ import Testing
   /// etcd's gateway ignores the priority of endpoints without weight (server/proxy/tcpproxy/userspace.go: pick).
   @Test func aWorsePriorityIsOnlyForWhenTheBetterOneFails() {
     let table = EndpointTable(
-      endpoints: [Self.endpoint(0, priority: 20), Self.endpoint(1, priority: 10), Self.endpoint(2, priority: 10)],
+      endpoints: [
+        Self.endpoint(0, priority: 20), Self.endpoint(1, priority: 10), Self.endpoint(2, priority: 10),
+      ],
       balance: .roundRobin)
     #expect(Set((0..<8).compactMap { _ in table.pick(board, tried: EndpointSet())?.slot }) == [1, 2])
     _ = board.set(1, .down)

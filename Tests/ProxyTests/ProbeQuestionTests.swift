@@ -17,7 +17,8 @@ import Testing
   private static let version = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
   @Test func asksForLifeAndThenForHealth() {
-    let text = String(decoding: ProbeQuestion(.request, endpoint: Self.endpoint, tls: nil).bytes, as: UTF8.self)
+    let text = String(
+      decoding: ProbeQuestion(.request, endpoint: Self.endpoint, tls: nil).bytes, as: UTF8.self)
     #expect(text.hasPrefix("GET /version HTTP/1.1\r\nHost: 10.0.0.1:2379\r\n\r\nGET /health HTTP/1.1\r\n"))
   }
 
@@ -28,7 +29,8 @@ import Testing
 
   @Test func otherServersThatAnswerAnythingLive() {
     #expect(Self.verdicts(["SSH-2.0-OpenSSH\r\n"]) == [.lives])
-    #expect(Self.verdicts(["HTTP/1.1 404 Not Found\r\n\r\n", "HTTP/1.1 404 Not Found\r\n\r\n"]).last == .lives)
+    #expect(
+      Self.verdicts(["HTTP/1.1 404 Not Found\r\n\r\n", "HTTP/1.1 404 Not Found\r\n\r\n"]).last == .lives)
     #expect(Self.verdicts([], ended: true) == [.lives], "only a living process ends a stream")
   }
 

@@ -18,8 +18,12 @@ import Testing
     #expect(Replay.hasNoEffect(Self.record(22, [UInt8](repeating: 1, count: 500))))
     #expect(Replay.hasNoEffect(Self.preface))
     let settings = Self.frame(4, [0, 3, 0, 0, 0, 100])
-    #expect(Replay.hasNoEffect(Self.preface + settings + Self.frame(8, [0, 0, 1, 0]) + Self.frame(6, .init(repeating: 0, count: 8))))
-    for method in ["GET ", "HEAD ", "OPTIONS "] { #expect(Replay.hasNoEffect(Array("\(method)/version HTTP/1.1\r\n".utf8))) }
+    #expect(
+      Replay.hasNoEffect(
+        Self.preface + settings + Self.frame(8, [0, 0, 1, 0]) + Self.frame(6, .init(repeating: 0, count: 8))))
+    for method in ["GET ", "HEAD ", "OPTIONS "] {
+      #expect(Replay.hasNoEffect(Array("\(method)/version HTTP/1.1\r\n".utf8)))
+    }
   }
 
   @Test func whatMayHaveAnEffectIsNeverSafe() {

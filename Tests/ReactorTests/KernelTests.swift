@@ -15,7 +15,8 @@ import Testing
     Token(owner: 1, operation: operation, handle: Handle(slot: 7, generation: 1))
   }
 
-  @Test(arguments: IOBackend.allCases) func connectsAcceptsAndMovesBytesBothWays(_ backend: IOBackend) throws {
+  @Test(arguments: IOBackend.allCases) func connectsAcceptsAndMovesBytesBothWays(_ backend: IOBackend) throws
+  {
     let bench = try Bench(backend)
     bench.kernel.receive(bench.server, Self.receive)
     bench.sendBytes(Array("question".utf8))
@@ -27,7 +28,9 @@ import Testing
     #expect(bench.kernel.buffers.held == 0)
   }
 
-  @Test(arguments: IOBackend.allCases) func aFullSocketTakesPartAndTellsWhenThereIsRoom(_ backend: IOBackend) throws {
+  @Test(arguments: IOBackend.allCases) func aFullSocketTakesPartAndTellsWhenThereIsRoom(_ backend: IOBackend)
+    throws
+  {
     let bench = try Bench(backend)
     let much = [UInt8](repeating: 1, count: 32 << 20)
     bench.sendBytes(much)
@@ -42,7 +45,9 @@ import Testing
     #expect(bench.next(Self.poll).result & Readiness.writable.rawValue != 0)
   }
 
-  @Test(arguments: IOBackend.allCases) func gatheredSendsKeepTheOrderOfManyBuffers(_ backend: IOBackend) throws {
+  @Test(arguments: IOBackend.allCases) func gatheredSendsKeepTheOrderOfManyBuffers(_ backend: IOBackend)
+    throws
+  {
     let bench = try Bench(backend, buffers: 64, size: 16)
     bench.kernel.receive(bench.server, Self.receive)
     let sent = (0..<500).map { UInt8(truncatingIfNeeded: $0) }
@@ -89,7 +94,9 @@ import Testing
     #expect(bench.next(Self.receive).result == 16)
   }
 
-  @Test(arguments: IOBackend.allCases) func cancelledOperationsEndWithTheirOwnCompletion(_ backend: IOBackend) throws {
+  @Test(arguments: IOBackend.allCases) func cancelledOperationsEndWithTheirOwnCompletion(_ backend: IOBackend)
+    throws
+  {
     let bench = try Bench(backend)
     bench.kernel.receive(bench.server, Self.receive)
     bench.kernel.poll(bench.client, for: .readable, Self.poll)
@@ -113,7 +120,9 @@ import Testing
     #expect(bench.next(Self.receive).result == -ECONNRESET)
   }
 
-  @Test(arguments: IOBackend.allCases) func aRefusedConnectCompletesWithTheRefusal(_ backend: IOBackend) throws {
+  @Test(arguments: IOBackend.allCases) func aRefusedConnectCompletesWithTheRefusal(_ backend: IOBackend)
+    throws
+  {
     let bench = try Bench(backend)
     let closed = try #require(Address(ip: "127.0.0.1", port: 1))
     let socket = bench.kernel.socket(family: AF_INET)

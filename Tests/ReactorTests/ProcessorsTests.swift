@@ -47,7 +47,8 @@ private final class Folder {
 
   init(_ files: [String: String]) throws {
     var template = Array("/tmp/ringway-XXXXXX".utf8CString)
-    path = try #require(template.withUnsafeMutableBufferPointer { mkdtemp($0.baseAddress!) }.map { String(cString: $0) })
+    path = try #require(
+      template.withUnsafeMutableBufferPointer { mkdtemp($0.baseAddress) }.map { String(cString: $0) })
     for (name, text) in files {
       var folder = path
       for part in name.split(separator: "/").dropLast() {

@@ -47,9 +47,11 @@ extension GatewayCore {
     returnPipe(&session.up)
     returnPipe(&session.down)
     let orderly = session.reason == .idle || session.reason == .drained
-    closeSocket(session.client, orderly: orderly && !session.losesBytes.down || session.down.outcome == .ended)
+    closeSocket(
+      session.client, orderly: orderly && !session.losesBytes.down || session.down.outcome == .ended)
     if session.endpoint >= 0 {
-      closeSocket(session.endpoint, orderly: orderly && !session.losesBytes.up || session.up.outcome == .ended)
+      closeSocket(
+        session.endpoint, orderly: orderly && !session.losesBytes.up || session.up.outcome == .ended)
       shared.board.add(1, core: index, slot: Int(session.slot), .closed)
     }
     shared.counters.add(1, core: index, .closed)

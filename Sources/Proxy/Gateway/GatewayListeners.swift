@@ -46,10 +46,10 @@ struct ListenAddress {
 
 /// The sockets a gateway listens on: for each core one per address, and one for the metrics page.
 struct GatewayListeners: Sendable {
-  private let perCore: [[Int32]]
+  private var perCore: [[Int32]]
   /// The metrics page's, if asked for.
-  let admin: Int32?
-  private let socketFiles: [String]
+  private(set) var admin: Int32?
+  private var socketFiles: [String] = []
 
   func sockets(of core: Int) -> [Int32] { perCore[core] }
 
@@ -59,89 +59,93 @@ struct GatewayListeners: Sendable {
   }
 
   /// Binds everything, or takes over what a service manager has bound.
-  static func make(
-    _ options: GatewayOptions, _ shared: GatewayShared, _ table: EndpointTable, _ manager: ServiceManager,
-    _ control: ControlCore
-  ) throws(StartFailure) -> GatewayListeners {
-    let cores = shared.links.count
-    var perCore = [[Int32]](repeating: [], count: cores)
-    var files: [String] = []
-    let inherited = try inheritedListeners(manager)
-    if !inherited.isEmpty {
+  init(
+    _ shared: GatewayShared, _ table: EndpointTable, _ manager: ServiceManager, _ control: ControlCore
+  ) throws(StartFailure) {
+    perCore = [[Int32]](repeating: [], count: shared.links.count)
+    let inherited = try Self.inherited(manager)
+    if inherited.isEmpty {
+      try bindAddresses(shared, table, control)
+    } else {
       shared.log.info("listening on the service manager's sockets; --listen-addr is not used")
+      for socket in inherited { spread(try Self.share(socket, cores: perCore.count)) }
     }
-    for listener in inherited {
-      try spread(&perCore) { () throws(SystemError) in
-        try ListeningSocket.share(listener.descriptor, cores: cores)
-      }
-    }
-    for text in inherited.isEmpty ? options.listenAddresses : [] {
-      let listen = try ListenAddress(text)
-      let address = try control.resolve(listen)
-      try guardAgainstLoop(listen, address, table)
-      try spread(&perCore) { () throws(SystemError) in
-        try ListeningSocket.make(
-          address, cores: cores, backlog: Limits.listenBacklog,
-          inherited: .init(keepalive: options.tcpKeepalive.span, userTimeout: options.tcpUserTimeout.span))
-      } described: {
-        "listen \(network(address)) \(bindName(listen, address)): bind: \($0)"
-      }
-      if case .unix(let path) = address, !path.hasPrefix("@") { files.append(path) }
-    }
-    for (core, sockets) in perCore.enumerated() where core == 0 {
-      let names = sockets.compactMap { Sockets.address($0)?.description }
-      shared.log.info("listening for client connections", .strings("addresses", names))
-    }
-    let admin = try makeAdmin(options, shared, control)
-    return GatewayListeners(perCore: perCore, admin: admin, socketFiles: files)
+    let names = (perCore.first ?? []).compactMap { Sockets.address($0)?.description }
+    shared.log.info("listening for client connections", .strings("addresses", names))
+    try bindAdmin(shared, control)
   }
 
-  private static func inheritedListeners(
-    _ manager: ServiceManager
-  ) throws(StartFailure) -> [ServiceManager.Listener] {
+  private mutating func spread(_ sockets: [Int32]) {
+    for (core, socket) in sockets.enumerated() { perCore[core].append(socket) }
+  }
+
+  private static func inherited(_ manager: ServiceManager) throws(StartFailure) -> [Int32] {
     do throws(ServiceManager.Failure) {
-      return try manager.inheritedListeners()
+      return try manager.inheritedListeners().map(\.descriptor)
     } catch {
       throw StartFailure("cannot use the service manager's sockets: \(error)")
     }
   }
 
-  private static func spread(
-    _ perCore: inout [[Int32]], _ make: () throws(SystemError) -> [Int32],
-    described: (SystemError) -> String = { "cannot share a listening socket: \($0)" }
+  private static func share(_ socket: Int32, cores: Int) throws(StartFailure) -> [Int32] {
+    do throws(SystemError) {
+      return try ListeningSocket.share(socket, cores: cores)
+    } catch {
+      throw StartFailure("cannot share a listening socket: \(error)")
+    }
+  }
+
+  private mutating func bindAddresses(
+    _ shared: GatewayShared, _ table: EndpointTable, _ control: ControlCore
   ) throws(StartFailure) {
-    do throws(SystemError) {
-      for (core, socket) in try make().enumerated() { perCore[core].append(socket) }
-    } catch {
-      throw StartFailure(described(error))
+    let options = shared.options
+    for text in options.listenAddresses {
+      let listen = try ListenAddress(text)
+      let address = try control.resolve(listen)
+      try Self.guardAgainstLoop(listen, address, table)
+      let inherited = ListeningSocket.Inherited(
+        keepalive: options.tcpKeepalive.span, userTimeout: options.tcpUserTimeout.span)
+      spread(try bind(listen, address, cores: perCore.count, inherited))
     }
   }
 
-  private static func network(_ address: Address) -> String {
-    if case .unix = address { "unix" } else { "tcp" }
-  }
-
-  /// As Go names it in the error that scripts know: `listen tcp 127.0.0.1:23790: bind: address already in use`.
-  private static func bindName(_ listen: ListenAddress, _ address: Address) -> String {
-    if case .unix(let path) = address { return path }
-    return listen.host.isEmpty ? ":\(listen.port)" : address.description
-  }
-
-  private static func makeAdmin(
-    _ options: GatewayOptions, _ shared: GatewayShared, _ control: ControlCore
-  ) throws(StartFailure) -> Int32? {
-    guard !options.metricsAddress.isEmpty else { return nil }
-    let listen = try ListenAddress(metrics: options.metricsAddress)
+  private mutating func bindAdmin(_ shared: GatewayShared, _ control: ControlCore) throws(StartFailure) {
+    guard !shared.options.metricsAddress.isEmpty else { return }
+    let listen = try ListenAddress(metrics: shared.options.metricsAddress)
     let address = try control.resolve(listen)
-    do throws(SystemError) {
-      let socket = try ListeningSocket.make(
-        address, cores: 1, backlog: 128, inherited: .init(keepalive: .seconds(30), userTimeout: .zero))
-      let bound = Sockets.address(socket[0])?.description ?? listen.text
-      shared.log.info("listening for metrics", .string("address", bound))
-      return socket[0]
-    } catch {
-      throw StartFailure("listen \(network(address)) \(bindName(listen, address)): bind: \(error)")
+    let inherited = ListeningSocket.Inherited(keepalive: .seconds(30), userTimeout: .zero)
+    admin = try bind(listen, address, cores: 1, inherited).first
+    let bound = admin.flatMap { Sockets.address($0)?.description } ?? listen.text
+    shared.log.info("listening for metrics", .string("address", bound))
+  }
+
+  /// Binds one address. An address in use is tried for a second: the kernel takes a moment to let go of the sockets of
+  /// a ring whose process was killed, and a supervisor restarts at once.
+  private mutating func bind(
+    _ listen: ListenAddress, _ address: Address, cores: Int, _ inherited: ListeningSocket.Inherited
+  ) throws(StartFailure) -> [Int32] {
+    var tries = Limits.bindTries
+    while true {
+      do throws(SystemError) {
+        let sockets = try ListeningSocket.make(
+          address, cores: cores, backlog: Limits.listenBacklog, inherited: inherited)
+        if case .unix(let path) = address, !path.hasPrefix("@") { socketFiles.append(path) }
+        return sockets
+      } catch {
+        tries -= 1
+        guard error.code == EADDRINUSE, tries > 0 else { throw Self.failure(listen, address, error) }
+        usleep(Limits.bindPauseMicroseconds)
+      }
     }
+  }
+
+  /// As Go words it, since scripts know it: `listen tcp 127.0.0.1:23790: bind: address already in use`.
+  private static func failure(_ listen: ListenAddress, _ address: Address, _ error: SystemError)
+    -> StartFailure
+  {
+    if case .unix(let path) = address { return StartFailure("listen unix \(path): bind: \(error)") }
+    let name = listen.host.isEmpty ? ":\(listen.port)" : address.description
+    return StartFailure("listen tcp \(name): bind: \(error)")
   }
 
   /// An endpoint that is the gateway itself would make every connection an endless chain. Also seen through an

@@ -58,7 +58,7 @@ public enum GatewayServer {
       connectionLimit: connectionLimit(options, log))
     let control = try makeControl(shared, manager)
     let table = try control.findEndpoints()
-    let listeners = try GatewayListeners.make(options, shared, table, manager, control)
+    let listeners = try GatewayListeners(shared, table, manager, control)
     let threads = try startCores(shared, table, listeners, control)
     log.info(
       "cores run", .int("threads", Int64(cores)), .string("io-backend", backend.rawValue),
