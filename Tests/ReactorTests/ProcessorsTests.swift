@@ -47,11 +47,11 @@ private final class Folder {
 
   init(_ files: [String: String]) throws {
     var template = Array("/tmp/ringway-XXXXXX".utf8CString)
-    let made: String? = template.withUnsafeMutableBufferPointer { buffer in
+    let created: String? = template.withUnsafeMutableBufferPointer { buffer in
       guard let name = buffer.baseAddress, mkdtemp(name) != nil else { return nil }
       return String(cString: name)
     }
-    path = try #require(made)
+    path = try #require(created)
     for (name, text) in files {
       var folder = path
       for part in name.split(separator: "/").dropLast() {
