@@ -55,7 +55,8 @@ public final class SimKernel: SimSystem {
       pieces.append(buffers.bytes(buffer))
       buffer = buffers.entries[Int(buffer)].next
     }
-    ask(descriptor, pieces, prompt, token)
+    let isAll = pieces.reduce(0) { $0 + $1.count } == queue.byteCount
+    ask(descriptor, pieces, prompt || !isAll, token)
   }
 
   public override func send(

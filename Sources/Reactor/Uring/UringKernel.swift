@@ -110,6 +110,9 @@ internal import Glibc
     if sendCount == Room.sends || pieceCount + Room.piecesASend > Room.pieces { flush() }
     let start = unsafe pieces + pieceCount
     let (count, total) = unsafe queue.gather(into: start, room: Room.piecesASend, in: buffers)
+    // Success would be silent, and what did not fit into this send would lie until something else wakes the core.
+    let isCut = total < queue.byteCount
+    let prompt = prompt || isCut
     if count == 1 {
       // SEND needs no message header, and is a little cheaper than SENDMSG.
       let bytes = unsafe UnsafeRawBufferPointer(start: start.pointee.iov_base, count: total)
