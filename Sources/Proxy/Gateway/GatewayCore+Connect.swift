@@ -11,19 +11,40 @@ extension GatewayCore {
     tryNext(&session, handle, second: false)
   }
 
-  /// Starts an attempt at the next endpoint that has not been tried.
-  private func tryNext(_ session: inout Session, _ handle: Handle, second: Bool) {
+  /// One address of one endpoint.
+  private typealias Target = (endpoint: Endpoint, address: Int)
+
+  /// Starts an attempt at `first`, or at the next endpoint that has not been tried.
+  private func tryNext(_ session: inout Session, _ handle: Handle, second: Bool, first: Target? = nil) {
     guard let setup = session.setup else { return }
-    while let endpoint = setup.table.pick(shared.board, tried: setup.tried) {
-      setup.tried.insert(endpoint.slot)
-      explain(endpoint)
-      if start(&session, handle, second, endpoint, address: 0) { return }
-      if session.phase == .ending { return }
+    var target = first ?? nextTarget(setup)
+    while let next = target {
+      let code = start(&session, handle, second, next)
+      switch code {
+      case 0: return
+      case EMFILE, ENFILE, ENOMEM, ENOBUFS:
+        // This machine's trouble, the same for every endpoint; an attempt under way may still succeed.
+        if !setup.isConnecting { end(&session, handle, .noDescriptor) }
+        return
+      default:
+        attemptFailed(next.endpoint, SystemError(code: code))
+        target = nextAddress(next) ?? nextTarget(setup)
+      }
     }
     if !setup.isConnecting {
       shared.counters.add(1, core: index, .noEndpoint)
       end(&session, handle, .noEndpoint)
     }
+  }
+
+  private func nextTarget(_ setup: Session.Setup) -> Target? {
+    guard let endpoint = setup.table.pick(shared.board, tried: setup.tried) else { return nil }
+    explain(endpoint)
+    return (endpoint, 0)
+  }
+
+  private func nextAddress(_ target: Target) -> Target? {
+    target.address + 1 < target.endpoint.addresses.count ? (target.endpoint, target.address + 1) : nil
   }
 
   private func explain(_ endpoint: Endpoint) {
@@ -35,23 +56,20 @@ extension GatewayCore {
       .int("connections", Int64(shared.board.active(slot: endpoint.slot))))
   }
 
-  /// True when the attempt is under way.
-  private func start(
-    _ session: inout Session, _ handle: Handle, _ second: Bool, _ endpoint: Endpoint, address: Int
-  ) -> Bool {
-    guard let setup = session.setup else { return false }
-    let target = endpoint.addresses[address]
-    let descriptor = kernel.socket(family: target.family)
-    guard descriptor >= 0 else {
-      if !setup.isConnecting { end(&session, handle, .noDescriptor) }
-      return false
-    }
-    if case .unix = target {} else { kernel.setOption(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, 1) }
-    let attempt = Session.Attempt(descriptor: descriptor, endpoint: endpoint, address: address, started: now)
+  /// Zero when the attempt is under way, else the errno for which there is no socket.
+  private func start(_ session: inout Session, _ handle: Handle, _ second: Bool, _ target: Target) -> Int32 {
+    guard let setup = session.setup else { return EINVAL }
+    let address = target.endpoint.addresses[target.address]
+    let descriptor = kernel.socket(family: address.family)
+    guard descriptor >= 0 else { return -descriptor }
+    if case .unix = address {} else { kernel.setOption(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, 1) }
+    let attempt = Session.Attempt(
+      descriptor: descriptor, endpoint: target.endpoint, address: target.address, started: now)
     if second { setup.attempts.1 = attempt } else { setup.attempts.0 = attempt }
-    kernel.connect(descriptor, to: target, token(Operation.connect | (second ? 1 : 0), handle))
+    setup.tried.insert(target.endpoint.slot)
+    kernel.connect(descriptor, to: address, token(Operation.connect | (second ? 1 : 0), handle))
     scheduleAttemptTimer(&session, handle)
-    return true
+    return 0
   }
 
   private func scheduleAttemptTimer(_ session: inout Session, _ handle: Handle) {
@@ -84,14 +102,9 @@ extension GatewayCore {
     kernel.close(attempt.descriptor)
     let code = attempt.isAbandoned ? ETIMEDOUT : -result
     attemptFailed(endpoint, SystemError(code: code))
-    if attempt.address + 1 < endpoint.addresses.count, code != ETIMEDOUT,
-      start(&session, handle, second, endpoint, address: attempt.address + 1)
-    {
-      return
-    }
-    // The next address may have found no descriptor, which ended the session.
-    guard session.phase == .connecting else { return }
-    tryNext(&session, handle, second: second)
+    // An address that is silent speaks for the whole endpoint; one that refuses does not.
+    let next = code == ETIMEDOUT ? nil : nextAddress((endpoint, attempt.address))
+    tryNext(&session, handle, second: second, first: next)
     if session.phase == .connecting { scheduleAttemptTimer(&session, handle) }
   }
 
@@ -132,11 +145,8 @@ extension GatewayCore {
       kernel.cancel(token(Operation.connect | 1, handle), on: setup.attempts.1.descriptor)
     }
     // Only one attempt under way, and it is slow: race it against the next endpoint.
-    if setup.attempts.0.isInFlight != setup.attempts.1.isInFlight,
-      let endpoint = setup.table.pick(shared.board, tried: setup.tried)
-    {
-      setup.tried.insert(endpoint.slot)
-      _ = start(&session, handle, setup.attempts.0.isInFlight, endpoint, address: 0)
+    if setup.attempts.0.isInFlight != setup.attempts.1.isInFlight {
+      tryNext(&session, handle, second: setup.attempts.0.isInFlight)
     }
     if session.phase == .connecting { scheduleAttemptTimer(&session, handle) }
   }
