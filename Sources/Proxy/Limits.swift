@@ -16,7 +16,7 @@ public enum Limits {
   /// Longest PROXY protocol header that is waited for, and for how long.
   static let proxyHeaderBytes = 16 + 4096
   static let proxyHeaderMilliseconds: UInt64 = 5000
-  /// Distinct sources counted for `--max-connections-per-source`; past it the least is lost: an uncounted source.
+  /// Distinct sources counted for `--max-connections-per-source`; past it a new source is refused.
   static let countedSources = 1 << 17
 
   // Splicing.

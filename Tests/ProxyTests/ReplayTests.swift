@@ -31,6 +31,9 @@ import Testing
     #expect(!Replay.hasNoEffect(Self.record(22, [1, 2, 3]) + Self.record(23, [9])))
     #expect(!Replay.hasNoEffect(Self.preface + Self.frame(4, []) + Self.frame(1, [0x82])))
     #expect(!Replay.hasNoEffect(Array("POST /v3/kv/put HTTP/1.1\r\n".utf8)))
+    // A safe request with something behind it: another request, or a body.
+    #expect(Replay.hasNoEffect(Array("GET / HTTP/1.1\r\nHost: a\r\n\r\n".utf8)))
+    #expect(!Replay.hasNoEffect(Array("GET / HTTP/1.1\r\nHost: a\r\n\r\nPOST /v3/kv/put HTTP/1.1\r\n".utf8)))
     #expect(!Replay.hasNoEffect([0x00, 0x01]))
   }
 

@@ -24,6 +24,8 @@ final class ControlCore: Core {
   private var prober: Prober?
   private var admin: AdminServer?
   private var pingsSent: UInt64 = 0
+  private var isStarting = true
+  private var isAborted = false
   private var isDraining = false
   private var watchdogDue = Instant.distantFuture
 
@@ -50,8 +52,14 @@ final class ControlCore: Core {
       core: self, shared: shared, resolverOwner: Owner.resolver, discoveryOwner: Owner.discovery)
     endpoints = source
     source.start()
-    while !source.isSettled { turn() }
+    while !source.isSettled && !isAborted { turn() }
+    try checkAborted()
     return try source.firstTable()
+  }
+
+  /// - Throws: when a signal has come before the start was through.
+  func checkAborted() throws(StartFailure) {
+    if isAborted { throw StartFailure("stopped by a signal before it was ready", status: 0) }
   }
 
   /// The address to listen on; turns the loop while a name is looked up.
@@ -77,6 +85,7 @@ final class ControlCore: Core {
       let pages = GatewayPages(shared: shared) { [unowned self] in endpoints?.table.endpoints ?? [] }
       admin = try? AdminServer(core: self, owner: Owner.admin, listener: adminListener, page: pages.answer)
     }
+    isStarting = false
     if let interval = manager.watchdogInterval { watchdogDue = now + interval }
     scheduleTick()
   }
@@ -128,6 +137,8 @@ final class ControlCore: Core {
   private func signalCame() {
     while let kind = Signals.next(signals) {
       switch kind {
+      case .reload where isStarting: break
+      case .end where isStarting: isAborted = true
       case .reload: reload()
       case .end where isDraining: stop()
       case .end: drain()

@@ -88,7 +88,6 @@ final class Discovery {
   }
 
   private func bothAnswered() {
-    isRunning = false
     due = core.now + min(Timing.most, max(Timing.least, lifetime ?? Timing.retry))
     if let https = queries[0].failure, let http = queries[1].failure {
       failure = "dns lookup errors: \(https) and \(http)"
@@ -135,6 +134,7 @@ final class Discovery {
   }
 
   private func conclude(_ listed: [Listed]) {
+    isRunning = false
     isSettled = true
     found(listed)
   }

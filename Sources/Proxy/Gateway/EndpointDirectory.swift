@@ -12,8 +12,8 @@ final class EndpointDirectory {
   /// One name as listed or discovered.
   private struct Entry {
     let name: EndpointName
-    let priority: UInt16
-    let weight: UInt16
+    var priority: UInt16
+    var weight: UInt16
     var slot: Int?
     var addresses: [Address] = []
     var failure: String?
@@ -27,6 +27,7 @@ final class EndpointDirectory {
   private let resolver: Resolver
   private var entries: [Entry] = []
   private var slotsInUse: Set<Int> = []
+  private var slotsEverUsed: Set<Int> = []
   /// Told whenever the table changes.
   var changed: (EndpointTable) -> Void = { _ in }
   /// The table in force.
@@ -55,18 +56,19 @@ final class EndpointDirectory {
   func list(_ listed: [(name: EndpointName, priority: UInt16, weight: UInt16)]) {
     let old = entries
     entries = listed.prefix(Limits.endpoints).map { item in
-      var entry = Entry(name: item.name, priority: item.priority, weight: item.weight)
-      if let known = old.first(where: { $0.name.displayName == item.name.displayName }) {
-        entry.slot = known.slot
-        entry.addresses = known.addresses
-        entry.due = known.due
+      guard var known = old.first(where: { $0.name.displayName == item.name.displayName }) else {
+        return Entry(name: item.name, priority: item.priority, weight: item.weight)
       }
-      return entry
+      known.priority = item.priority
+      known.weight = item.weight
+      return known
     }
     for entry in old where !entries.contains(where: { $0.slot == entry.slot }) {
       if let slot = entry.slot { slotsInUse.remove(slot) }
     }
-    for index in entries.indices where entries[index].addresses.isEmpty { resolve(index) }
+    for index in entries.indices where entries[index].addresses.isEmpty && core.now >= entries[index].due {
+      resolve(index)
+    }
     publishIfChanged()
   }
 
@@ -137,7 +139,8 @@ final class EndpointDirectory {
           slot: slot, name: entries[index].name.displayName, addresses: entries[index].addresses,
           priority: entries[index].priority, weight: entries[index].weight))
     }
-    guard endpoints != table.endpoints else { return }
+    // Names that have no address yet: what was there stays in force.
+    guard endpoints != table.endpoints, !endpoints.isEmpty else { return }
     let isFirst = table.endpoints.isEmpty
     table = EndpointTable(endpoints: endpoints, balance: shared.options.balance)
     if !isFirst {
@@ -151,9 +154,14 @@ final class EndpointDirectory {
   /// A row of the board for a new endpoint: one that no connection uses any more.
   private func slot(for index: Int) -> Int? {
     if let slot = entries[index].slot { return slot }
-    let free = (0..<Limits.endpoints).first { !slotsInUse.contains($0) && shared.board.active(slot: $0) == 0 }
-    guard let free else { return nil }
+    let free = (0..<Limits.endpoints).filter { slot in
+      !slotsInUse.contains(slot) && shared.board.active(slot: slot) == 0
+        && !table.endpoints.contains { $0.slot == slot }
+    }
+    // One that was never used, if there is any: the counters of a slot go on with its next owner.
+    guard let free = free.first(where: { !slotsEverUsed.contains($0) }) ?? free.first else { return nil }
     slotsInUse.insert(free)
+    slotsEverUsed.insert(free)
     shared.board.reset(free)
     shared.names.set(free, entries[index].name.displayName)
     entries[index].slot = free

@@ -12,6 +12,11 @@ struct Endpoint: Equatable, Sendable {
   let priority: UInt16
   /// Share of the connections within its priority.
   let weight: UInt16
+
+  /// Whether what is known of one holds for the other.
+  func isSamePlace(as other: Endpoint) -> Bool {
+    slot == other.slot && name == other.name && addresses == other.addresses
+  }
 }
 
 /// The endpoints as they are at one time: immutable, shared by all cores, replaced as a whole when names resolve anew.

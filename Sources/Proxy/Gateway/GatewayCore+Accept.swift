@@ -30,11 +30,11 @@ extension GatewayCore {
     listeners[index].isAccepting = false
     if drainDeadline != nil { return closeListener(index) }
     switch completion.result {
-    case -EMFILE, -ENFILE, -ENOMEM, -ENOBUFS: pauseAccepting(SystemError(code: -completion.result))
-    case -ECANCELED: break
-    default:
-      // A connection that died in the queue, or an accept that ended together with a good one: go on.
+    case 0..., -ECONNABORTED, -EINTR, -EPROTO, -EAGAIN:
+      // An accept that ended together with a good one, or a connection that died in the queue: go on.
       startListeners()
+    case -ECANCELED: break
+    default: pauseAccepting(SystemError(code: -completion.result))
     }
   }
 

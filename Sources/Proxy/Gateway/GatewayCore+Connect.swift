@@ -27,8 +27,11 @@ extension GatewayCore {
         if !setup.isConnecting { end(&session, handle, .noDescriptor) }
         return
       default:
+        target = nextAddress(next)
+        guard target == nil else { continue }
+        setup.tried.insert(next.endpoint.slot)
         attemptFailed(next.endpoint, SystemError(code: code))
-        target = nextAddress(next) ?? nextTarget(setup)
+        target = nextTarget(setup)
       }
     }
     if !setup.isConnecting {
@@ -100,10 +103,9 @@ extension GatewayCore {
       return established(&session, handle, attempt, endpoint)
     }
     kernel.close(attempt.descriptor)
-    let code = attempt.isAbandoned ? ETIMEDOUT : -result
-    attemptFailed(endpoint, SystemError(code: code))
-    // An address that is silent speaks for the whole endpoint; one that refuses does not.
-    let next = code == ETIMEDOUT ? nil : nextAddress((endpoint, attempt.address))
+    // An endpoint has failed when its last address has.
+    let next = nextAddress((endpoint, attempt.address))
+    if next == nil { attemptFailed(endpoint, SystemError(code: attempt.isAbandoned ? ETIMEDOUT : -result)) }
     tryNext(&session, handle, second: second, first: next)
     if session.phase == .connecting { scheduleAttemptTimer(&session, handle) }
   }
@@ -144,9 +146,11 @@ extension GatewayCore {
       setup.attempts.1.isAbandoned = true
       kernel.cancel(token(Operation.connect | 1, handle), on: setup.attempts.1.descriptor)
     }
-    // Only one attempt under way, and it is slow: race it against the next endpoint.
+    // Only one attempt under way, and it is slow: race it against the next endpoint, or the next address of this one.
     if setup.attempts.0.isInFlight != setup.attempts.1.isInFlight {
-      tryNext(&session, handle, second: setup.attempts.0.isInFlight)
+      let slow = setup.attempts.0.isInFlight ? setup.attempts.0 : setup.attempts.1
+      let other = nextTarget(setup) ?? slow.endpoint.flatMap { nextAddress(($0, slow.address)) }
+      if let other { tryNext(&session, handle, second: setup.attempts.0.isInFlight, first: other) }
     }
     if session.phase == .connecting { scheduleAttemptTimer(&session, handle) }
   }
@@ -199,8 +203,15 @@ extension GatewayCore {
     case .v2: bytes = ProxyProtocol.block(source: source, destination: destination)
     }
     setup.replay = Replay(prefix: bytes, first: setup.header)
+    learn(setup.header)
     bytes += setup.header
     if !bytes.isEmpty { session.up.preload(bytes) }
+  }
+
+  private func learn(_ bytes: [UInt8]) {
+    guard shared.board.spokenProtocol == .unknown else { return }
+    let spoken = unsafe Greeting.spoken(bytes.span.bytes)
+    if spoken != .unknown { shared.board.learn(spoken) }
   }
 
   // MARK: Moving on

@@ -60,7 +60,7 @@ extension GatewayCore {
         session.isAnswered = true
         forgetSetup(&session)
       }
-    case Operation.send where direction == .up:
+    case Operation.send where direction == .up, Operation.pollSource where direction == .up:
       shared.board.asked(core: index, slot: slot, at: now)
       session.awaitsAnswer = true
     default: break
@@ -74,7 +74,10 @@ extension GatewayCore {
     guard session.phase == .relaying || session.phase == .ending else { return }
     if session.isLeaving { return leave(&session, handle) }
     // Before the end of a stream without a byte is passed on to the client.
-    if session.down.isSourceOver, isRecent(session), canMove(session) { return move(&session, handle) }
+    if session.down.isSourceOver, isRecent(session), canMove(session) {
+      move(&session, handle)
+      if session.phase != .ending { return }
+    }
     if case .destinationBroke(let code) = session.down.outcome { session.up.sourceFailed(elsewhere: code) }
     drive(&session.up, handle, .up, from: session.client, to: session.endpoint)
     if case .destinationBroke(let code) = session.up.outcome { session.down.sourceFailed(elsewhere: code) }
@@ -88,9 +91,8 @@ extension GatewayCore {
     drive(&session.down, handle, .down, from: session.endpoint, to: session.client)
     guard !session.down.isInFlight, !session.up.isSending else { return }
     session.isLeaving = false
-    if canMove(session) { return move(&session, handle) }
-    end(&session, handle, .endpointHung)
-    drive(&session, handle)
+    if canMove(session) { move(&session, handle) } else { end(&session, handle, .endpointHung) }
+    if session.phase == .ending { drive(&session, handle) }
   }
 
   /// The session looks for another endpoint while its client goes on sending.

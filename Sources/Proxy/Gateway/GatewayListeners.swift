@@ -68,7 +68,8 @@ struct GatewayListeners: Sendable {
       try bindAddresses(shared, table, control)
     } else {
       shared.log.info("listening on the service manager's sockets; --listen-addr is not used")
-      for socket in inherited { spread(try Self.share(socket, cores: perCore.count)) }
+      let options = Self.inherited(shared.options)
+      for socket in inherited { spread(try Self.share(socket, cores: perCore.count, options)) }
     }
     let names = (perCore.first ?? []).compactMap { Sockets.address($0)?.description }
     shared.log.info("listening for client connections", .strings("addresses", names))
@@ -87,9 +88,15 @@ struct GatewayListeners: Sendable {
     }
   }
 
-  private static func share(_ socket: Int32, cores: Int) throws(StartFailure) -> [Int32] {
+  private static func inherited(_ options: GatewayOptions) -> ListeningSocket.Inherited {
+    .init(keepalive: options.tcpKeepalive.span, userTimeout: options.tcpUserTimeout.span)
+  }
+
+  private static func share(
+    _ socket: Int32, cores: Int, _ inherited: ListeningSocket.Inherited
+  ) throws(StartFailure) -> [Int32] {
     do throws(SystemError) {
-      return try ListeningSocket.share(socket, cores: cores)
+      return try ListeningSocket.share(socket, cores: cores, inherited: inherited)
     } catch {
       throw StartFailure("cannot share a listening socket: \(error)")
     }
@@ -98,14 +105,11 @@ struct GatewayListeners: Sendable {
   private mutating func bindAddresses(
     _ shared: GatewayShared, _ table: EndpointTable, _ control: ControlCore
   ) throws(StartFailure) {
-    let options = shared.options
-    for text in options.listenAddresses {
+    for text in shared.options.listenAddresses {
       let listen = try ListenAddress(text)
       let address = try control.resolve(listen)
       try Self.guardAgainstLoop(listen, address, table)
-      let inherited = ListeningSocket.Inherited(
-        keepalive: options.tcpKeepalive.span, userTimeout: options.tcpUserTimeout.span)
-      spread(try bind(listen, address, cores: perCore.count, inherited))
+      spread(try bind(listen, address, cores: perCore.count, Self.inherited(shared.options)))
     }
   }
 
@@ -125,6 +129,7 @@ struct GatewayListeners: Sendable {
     _ listen: ListenAddress, _ address: Address, cores: Int, _ inherited: ListeningSocket.Inherited
   ) throws(StartFailure) -> [Int32] {
     var tries = Limits.bindTries
+    var address = address
     while true {
       do throws(SystemError) {
         let sockets = try ListeningSocket.make(
@@ -132,6 +137,13 @@ struct GatewayListeners: Sendable {
         if case .unix(let path) = address, !path.hasPrefix("@") { socketFiles.append(path) }
         return sockets
       } catch {
+        if listen.host.isEmpty, address.family == AF_INET6,
+          error.code == EAFNOSUPPORT || error.code == EADDRNOTAVAIL
+        {
+          // Every address, on a machine without IPv6.
+          address = .v4(0, port: listen.port)
+          continue
+        }
         tries -= 1
         guard error.code == EADDRINUSE, tries > 0 else { throw Self.failure(listen, address, error) }
         usleep(Limits.bindPauseMicroseconds)

@@ -19,7 +19,7 @@ public enum GatewayServer {
       return 0
     } catch {
       StandardError.write(error.text + "\n")
-      return 1
+      return error.status
     }
   }
 
@@ -147,6 +147,7 @@ public enum GatewayServer {
       throw StartFailure("cannot start a thread: \(error)")
     }
     while !shared.isStarted { control.turn() }
+    try control.checkAborted()
     if let error = shared.coreFailure {
       throw StartFailure(
         "cannot start a core on \(shared.backend.rawValue): \(IOBackend.Refusal(error: error))")
@@ -164,6 +165,7 @@ public enum GatewayServer {
       let core = try GatewayCore(
         index: index, kernel: kernel, shared: shared, table: table, listeners: listeners)
       shared.attach(index, kernel)
+      core.woken()
       core.run()
       core.releasePipes()
     } catch {

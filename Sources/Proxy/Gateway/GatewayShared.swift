@@ -89,22 +89,27 @@ extension GatewayShared {
   let mailbox = Mailbox<CoreMessage>(capacity: 256)
   let doorbell = Doorbell()
   private let pongs = Atomic<UInt64>(0)
-  /// Written by the core's thread before it says that it is ready, and only read afterwards.
-  private var kernel: Kernel?
+  /// Of a kernel interface only `wake` may be called from another thread, and nothing else is.
+  private struct Bell: @unchecked Sendable { let kernel: Kernel }
+  private let bell = Mutex<Bell?>(nil)
 
-  /// The core is about to run: from now on it can be woken.
-  func attach(_ kernel: Kernel) { self.kernel = kernel }
+  /// The core is about to run: from now on it can be woken. It has to look into its mailbox once by itself, for what
+  /// was sent before.
+  func attach(_ kernel: Kernel) {
+    let bell = Bell(kernel: kernel)
+    self.bell.withLock { $0 = bell }
+  }
 
   /// Sends a message and wakes the core if it may sleep. False when the mailbox is full, which means that the core
   /// has not turned for a long time.
   func send(_ message: CoreMessage, from own: Kernel?) -> Bool {
     guard mailbox.push(message) == nil else { return false }
-    if doorbell.ring() { kernel?.wake(from: own) }
+    if doorbell.ring() { bell.withLock { $0 }?.kernel.wake(from: own) }
     return true
   }
 
   /// Wakes the core without a message.
-  func wake() { kernel?.wake(from: nil) }
+  func wake() { bell.withLock { $0 }?.kernel.wake(from: nil) }
 
   /// The core answers a ping.
   func answerPing() { pongs.add(1, ordering: .relaxed) }

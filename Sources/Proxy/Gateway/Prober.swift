@@ -20,6 +20,8 @@ final class Prober {
     static let lastRetry = Instant.Span.seconds(1)
     /// Probes of a TLS endpoint leave a line in etcd's log each: fewer of them while nobody is harmed.
     static let seldom: UInt64 = 5
+    /// A lost SYN is sent again after a second (RFC 6298): a connect gets the time for that to be answered.
+    static let retransmission = Instant.Span.milliseconds(300)
     /// Until a question is asked again that an endpoint has never answered.
     static let unansweredPause = Instant.Span.seconds(10)
   }
@@ -80,8 +82,8 @@ final class Prober {
 
   /// The endpoints to look after from now on.
   func watch(_ endpoints: [Endpoint]) {
-    for slot in watches.keys where !endpoints.contains(where: { $0.slot == slot }) {
-      if let probe = watches[slot]?.probe { abandon(probe) }
+    for (slot, watch) in watches where !endpoints.contains(where: { $0.isSamePlace(as: watch.endpoint) }) {
+      if let probe = watch.probe { abandon(probe, slot) }
       watches[slot] = nil
     }
     for endpoint in endpoints {
@@ -112,7 +114,10 @@ final class Prober {
   private func look(_ slot: Int) {
     guard let watch = watches[slot] else { return }
     if let probe = watch.probe {
-      if core.now - probe.started >= shared.options.healthTimeout.span { timedOut(slot, probe) }
+      let grace = probe.operation == Operation.connect ? Timing.retransmission : .zero
+      let limit = Instant.Span(
+        nanoseconds: shared.options.healthTimeout.span.nanoseconds &+ grace.nanoseconds)
+      if core.now - probe.started >= limit { timedOut(slot, probe) }
     } else if isDue(watch) {
       start(slot)
     }
@@ -122,7 +127,10 @@ final class Prober {
     let board = shared.board
     let slot = watch.endpoint.slot
     let now = core.now
-    if board.status(slot) == .down { return now >= watch.next }
+    if board.status(slot) == .down {
+      // A core may have found it down long before the next regular check.
+      return now >= min(watch.next, watch.started + min(Timing.lastRetry, shared.options.retryLimit))
+    }
     guard shared.options.healthCheck != .off else { return false }
     if let silent = board.silentSince(slot: slot), now - silent >= Timing.suspicion, watch.hasAnswered,
       watch.started < silent + Timing.suspicion
@@ -154,11 +162,12 @@ final class Prober {
 
   // MARK: One probe
 
-  private func start(_ slot: Int) {
+  private func start(_ slot: Int, address: Int = 0) {
     guard let endpoint = watches[slot]?.endpoint else { return }
     serial &+= 1
     let asked = ProbeQuestion(question, endpoint: endpoint, tls: tls)
     let probe = Probe(serial: serial, started: core.now, descriptor: -1, question: asked)
+    probe.address = address
     watches[slot]?.probe = probe
     watches[slot]?.started = core.now
     connect(slot, probe, endpoint)
@@ -230,6 +239,14 @@ final class Prober {
   private func timedOut(_ slot: Int, _ probe: Probe) {
     watches[slot]?.probe = nil
     abandon(probe, slot)
+    guard let endpoint = watches[slot]?.endpoint else { return }
+    if shared.board.lastHeard(slot: slot) >= probe.started {
+      // It has sent something to a client since: whatever became of our own question, it does not hang.
+      return settle(slot, .up)
+    }
+    if probe.operation == Operation.connect, probe.address + 1 < endpoint.addresses.count {
+      return start(slot, address: probe.address + 1)
+    }
     if probe.question.hasAnswered {
       // The process lives and is slow to say how it is: nothing for new clients while others are better.
       return settle(slot, .sick)
@@ -245,7 +262,7 @@ final class Prober {
     failed(slot, SystemError(code: ETIMEDOUT), hung: true)
   }
 
-  private func abandon(_ probe: Probe, _ slot: Int = 0) {
+  private func abandon(_ probe: Probe, _ slot: Int) {
     abandoned[probe.serial] = probe
     core.kernel.cancel(token(probe.operation, slot, probe), on: probe.descriptor)
   }

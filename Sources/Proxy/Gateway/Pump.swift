@@ -84,6 +84,8 @@ struct Pump: ~Copyable {
   private var sourceFailure: Int32 = 0
   private var failureElsewhere: Int32 = 0
   private var sourceReady = false
+  /// A poll said that the source can be read, and nothing has been read since.
+  private var sourceReported = false
   private var awaitsSource = false
   private var destinationFull = false
   private var awaitsDestination = false
@@ -294,6 +296,7 @@ struct Pump: ~Copyable {
   mutating func sourceReadable() {
     awaitsSource = false
     sourceReady = true
+    sourceReported = true
     fillsLeft = Self.fillsATurn
   }
 
@@ -310,7 +313,10 @@ struct Pump: ~Copyable {
     case 0:
       sourceCameToItsEnd()
       sourceReady = false
-    case -Int(EAGAIN): sourceReady = false
+    case -Int(EAGAIN):
+      sourceReady = false
+      // Readable, yet nothing to splice: splice stops at TCP's urgent byte for ever, a receive steps over it.
+      if sourceReported { mode = .copying }
     case -Int(EINTR): break
     default: sourceFailure = Int32(clamping: -result)
     }
@@ -319,6 +325,7 @@ struct Pump: ~Copyable {
   private mutating func noteFill(_ count: Int) {
     piped += count
     entered &+= UInt64(count)
+    sourceReported = false
     fillsLeft -= 1
     // A load well below the pipe's capacity emptied the source: asking again would only be told so.
     if let pipe, count < Int(pipe.capacity) / 4 { sourceReady = false }

@@ -48,9 +48,8 @@ struct Replay {
     if bytes.starts(with: preface.prefix(bytes.count)) {
       return bytes.count <= preface.count || hasOnlyConnectionFrames(bytes[preface.count...])
     }
-    return HTTP1.safeMethods.contains { method in
-      bytes.starts(with: method.prefix(bytes.count))
-    }
+    return HTTP1.safeMethods.contains { bytes.starts(with: $0.prefix(bytes.count)) }
+      && HTTP1.isOneRequest(bytes)
   }
 
   private static let recordHeader = 5
@@ -85,6 +84,16 @@ struct Replay {
   }
 
   private enum HTTP1 {
+    /// Nothing stands behind the first head: it could be another request, of another kind.
+    static func isOneRequest(_ bytes: [UInt8]) -> Bool {
+      let end: [UInt8] = [13, 10, 13, 10]
+      for start in 0..<max(0, bytes.count - end.count)
+      where bytes[start..<start + end.count].elementsEqual(end) {
+        return false
+      }
+      return true
+    }
+
     static let safeMethods = ["GET ", "HEAD ", "OPTIONS "].map { Array($0.utf8) }
   }
 }

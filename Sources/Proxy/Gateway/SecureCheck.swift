@@ -14,6 +14,7 @@ final class SecureCheck {
     var descriptor: Int32 = -1
     var handshake: TLSHandshake
     var pending: [UInt8] = []
+    var isSending = false
     var result: String??
 
     init(name: EndpointName, context: borrowing TLSContext) throws(TLSContext.Failure) {
@@ -34,6 +35,8 @@ final class SecureCheck {
   private let resolver: Resolver
   private let caFile: String
   private var trials: [Trial] = []
+  /// Dropped in the middle of a send.
+  private var lingering: [Token: Trial] = [:]
   private var serial: UInt32 = 0
   private var timer = TimerWheel.Timer.none
   private var done: ([String?]) -> Void = { _ in }
@@ -57,7 +60,7 @@ final class SecureCheck {
     }
     timer = core.timers.schedule(at: core.now + Self.limit, token(Operation.limit, 0))
     for index in trials.indices { begin(index) }
-    if trials.isEmpty { finishIfDone() }
+    if names.isEmpty { finishIfDone() }
   }
 
   private func token(_ operation: UInt8, _ index: Int) -> Token {
@@ -109,6 +112,10 @@ final class SecureCheck {
   /// True when the completion was one of ours.
   func complete(_ completion: Completion) -> Bool {
     guard completion.token.owner == owner else { return false }
+    if let dropped = lingering.removeValue(forKey: completion.token) {
+      core.kernel.close(dropped.descriptor)
+      return true
+    }
     let index = Int(completion.token.handle.slot)
     guard completion.token.handle.generation == serial, index < trials.count, trials[index].result == nil
     else {
@@ -146,6 +153,7 @@ final class SecureCheck {
 
   private func send(_ index: Int, _ bytes: [UInt8]) {
     trials[index].pending = bytes
+    trials[index].isSending = true
     let trial = trials[index]
     unsafe trial.pending.withUnsafeBytes { bytes in
       unsafe core.kernel.send(trial.descriptor, bytes, prompt: true, token(Operation.send, index))
@@ -153,6 +161,7 @@ final class SecureCheck {
   }
 
   private func sent(_ index: Int, _ result: Int32) {
+    trials[index].isSending = false
     // A handshake flight is a few hundred bytes into an empty socket buffer: a short send is a broken connection.
     guard Int(result) == trials[index].pending.count else { return end(index, "connection broken") }
     core.kernel.poll(trials[index].descriptor, for: .readable, token(Operation.read, index))
@@ -195,6 +204,11 @@ final class SecureCheck {
 
   private func drop(_ index: Int) {
     guard trials[index].descriptor >= 0 else { return }
+    if trials[index].isSending {
+      // The kernel has yet to read the bytes: both stay until it has.
+      lingering[token(Operation.send, index)] = trials[index]
+      return
+    }
     for operation in [Operation.connect, Operation.read] {
       core.kernel.cancel(token(operation, index), on: trials[index].descriptor)
     }

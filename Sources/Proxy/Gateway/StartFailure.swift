@@ -3,5 +3,11 @@ struct StartFailure: Error, Equatable {
   /// etcd's own text where etcd has one, since scripts match it.
   let text: String
 
-  init(_ text: String) { self.text = text }
+  /// The exit status.
+  let status: Int32
+
+  init(_ text: String, status: Int32 = 1) {
+    self.text = text
+    self.status = status
+  }
 }

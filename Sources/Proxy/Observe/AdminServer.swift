@@ -79,7 +79,9 @@ final class AdminServer {
   func expire(_ token: Token) {
     guard token.operation == Operation.timer else { return accept() }
     _ = visitors.edit(token.handle) { visitor in
-      visitor.timer = .none
+      // A send ends by itself at once; what may take for ever is waiting.
+      let isSending = visitor.operation == Operation.send
+      visitor.timer = isSending ? core.timers.schedule(at: core.now + .seconds(1), token) : .none
       core.kernel.cancel(self.token(visitor.operation, token.handle), on: visitor.descriptor)
     }
   }

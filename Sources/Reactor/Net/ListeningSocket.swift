@@ -26,7 +26,7 @@ public enum ListeningSocket {
   ) throws(SystemError) -> [Int32] {
     if case .unix(let path) = address {
       let one = try unixListener(address, path, backlog)
-      return try share(one, cores: cores)
+      return try share(one, cores: cores, inherited: inherited)
     }
     // Bound without SO_REUSEPORT first: it fails if anybody listens there already. Its port (the kernel's choice, if
     // that was 0) is then bound for each core.
@@ -50,7 +50,8 @@ public enum ListeningSocket {
   }
 
   /// The same listening socket under a descriptor for each core: for unix sockets, and those a service manager passed.
-  public static func share(_ socket: Int32, cores: Int) throws(SystemError) -> [Int32] {
+  public static func share(_ socket: Int32, cores: Int, inherited: Inherited) throws(SystemError) -> [Int32] {
+    prepare(socket, inherited)
     var made = [socket]
     for _ in 1..<max(1, cores) {
       let copy = fcntl(socket, F_DUPFD_CLOEXEC, 3)

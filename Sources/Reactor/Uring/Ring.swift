@@ -129,6 +129,9 @@ internal import Glibc
     unsafe io_uring_submit_and_wait_timeout(raw, &first, 1, &time, nil)
   }
 
+  /// Entries that the kernel has not taken yet.
+  var isBehind: Bool { unsafe io_uring_sq_ready(raw) > 0 }
+
   /// Moves completions out of the ring; call until it returns 0. Asks the kernel for those that did not fit.
   mutating func drain(into room: UnsafeMutablePointer<rw_completion>, _ count: Int) -> Int {
     let drained = unsafe Int(rw_ring_drain(raw, room, UInt32(count)))

@@ -200,12 +200,14 @@ internal import Glibc
     collect()
   }
 
-  /// Takes every completion there is; only then are the sends without one known to have gone out in full.
+  /// Takes every completion there is; only then are the sends without one known to have gone out in full, provided that
+  /// the kernel has taken them, which it may put off for want of memory.
   private func collect() {
-    var count = unsafe ring.drain(into: drained, Room.drained)
-    while count > 0 {
-      for index in 0..<count { note(unsafe drained[index]) }
-      count = unsafe ring.drain(into: drained, Room.drained)
+    drain()
+    while ring.isBehind {
+      sched_yield()
+      ring.enter(waitNanoseconds: nil)
+      drain()
     }
     for index in 0..<sendCount {
       let send = unsafe sends[index]
@@ -215,6 +217,14 @@ internal import Glibc
     pieceCount = 0
     connectCount = 0
     promptSend = false
+  }
+
+  private func drain() {
+    var count = unsafe ring.drain(into: drained, Room.drained)
+    while count > 0 {
+      for index in 0..<count { note(unsafe drained[index]) }
+      count = unsafe ring.drain(into: drained, Room.drained)
+    }
   }
 
   private func note(_ completion: rw_completion) {
