@@ -97,12 +97,12 @@ class Gateway:
 
     def ask(self, text=b"?", address=None, timeout=20):
         """One question on a connection of its own: the answer, or empty if the gateway ended it."""
-        with self.connect(address, timeout) as client:
-            try:
+        try:
+            with self.connect(address, timeout) as client:
                 client.sendall(text)
                 return client.recv(1 << 16).decode()
-            except (ConnectionResetError, BrokenPipeError):
-                return ""
+        except (ConnectionResetError, BrokenPipeError):
+            return ""
 
     # Metrics
 
