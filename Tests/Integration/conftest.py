@@ -11,6 +11,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 from support import gateway as program  # noqa: E402
 from support.certificates import Authority  # noqa: E402
+from support.dns_server import DNSServer  # noqa: E402
 from support.etcds import Etcd, etcdctl  # noqa: E402
 from support.peers import BlackHole, EchoServer, NameServer, Server  # noqa: E402
 from support.waiting import until  # noqa: E402
@@ -132,3 +133,11 @@ def tls_etcd(tmp_path_factory, authority, tls_flags):
     until(is_healthy, 40, "TLS etcd", pause=0.1)
     yield member
     member.end()
+
+
+@pytest.fixture
+def dns():
+    """A DNS server that knows what the test tells it."""
+    made = DNSServer()
+    yield made
+    made.close()
