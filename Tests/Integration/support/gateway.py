@@ -23,10 +23,10 @@ def run(*arguments, program=BINARY, seconds=30, **options):
     return subprocess.run([program, *arguments], capture_output=True, text=True, timeout=seconds, **options)
 
 
-def is_built_with(*words):
-    """Whether all words stand in the program: a part that is not built in cannot be tested."""
-    data = pathlib.Path(BINARY).read_bytes()
-    return all(word.encode() in data for word in words)
+def is_stub(name):
+    """Whether a part is only a placeholder in this tree, so that it cannot be tested yet."""
+    stubs = ROOT / "Sources" / "Proxy" / "TLS" / "Stub.swift"
+    return stubs.exists() and f"struct {name}" in stubs.read_text()
 
 
 class Gateway:
