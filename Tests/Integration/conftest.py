@@ -47,7 +47,7 @@ class Closing:
 
 @pytest.fixture
 def peers():
-    """Servers behind the gateway: `peers.echo()`, `peers.named("a")`, `peers.server()`, `peers.black_hole()`."""
+    """Servers behind the gateway: `peers.echo()`, `.named("a")`, `.server()`, `.black_hole()`."""
 
     class Peers(Closing):
         def echo(self, **options):

@@ -41,7 +41,8 @@ def test_weights_are_exact(gateway, peers, weights):
 
 def test_least_connections(gateway, peers):
     servers, endpoints = servers_of(peers, "abc")
-    made = gateway("--endpoints", endpoints, "--balance", "least-connections", "--metrics-addr", "127.0.0.1:0")
+    made = gateway(
+        "--endpoints", endpoints, "--balance", "least-connections", "--metrics-addr", "127.0.0.1:0")
     held = collections.defaultdict(list)
     for _ in range(9):
         client = peers.keep(made.connect())

@@ -17,7 +17,7 @@ DEFAULTS = {
 
 def both(*arguments):
     """The same command by etcd and by Ringway."""
-    return (program.run("gateway", "start", *arguments, program="etcd"), program.run("gateway", "start", *arguments))
+    return [program.run("gateway", "start", *arguments, program=name) for name in ["etcd", program.BINARY]]
 
 
 def last_line(text):
@@ -138,7 +138,8 @@ def test_check(tmp_path):
     assert good.returncode == 0
     assert "valid" in good.stdout
     for bad in [["--retry-delay", "2"], ["--endpoints", "x"], ["--listen-addr", "x"], ["--threads", "-1"],
-                ["--endpoint-weights", "1,2"], ["--metrics-addr", "https://x:1"], ["--health-interval", "1ms"]]:
+                ["--endpoint-weights", "1,2"], ["--metrics-addr", "https://x:1"],
+                ["--health-interval", "1ms"]]:
         result = program.run("check", "gateway", "start", *bad)
         assert result.returncode == 1, bad
         assert result.stderr
@@ -163,7 +164,8 @@ def test_unknown_commands_fail():
 def test_loop_guard_sees_through_unspecified_addresses(listen):
     port = free_port()
     result = program.run(
-        "gateway", "start", "--listen-addr", listen.format(port), "--endpoints", f"127.0.0.1:{port}", seconds=10)
+        "gateway", "start", "--listen-addr", listen.format(port), "--endpoints", f"127.0.0.1:{port}",
+        seconds=10)
     assert result.returncode == 1
     assert "should not resolve to the gateway listen addr" in last_line(result.stderr)
 

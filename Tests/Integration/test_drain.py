@@ -76,10 +76,11 @@ def test_a_question_under_way_gets_its_answer(gateway, peers):
 
 
 def test_nobody_is_taken_in_while_it_drains(gateway, peers):
-    """Every thread's listener is closed at once: a client that would only wait for the end goes elsewhere instead."""
+    """Every thread's listener is closed at once: a client that could only wait for the end goes elsewhere."""
     slow = Slow(peers)
     made = gateway(
-        "--endpoints", slow.server.address, "--health-check", "off", "--drain-timeout", "30s", "--threads", "3")
+        "--endpoints", slow.server.address, "--health-check", "off", "--drain-timeout", "30s", "--threads",
+        "3")
     client = peers.keep(made.connect())
     client.sendall(b"question")
     assert slow.asked.wait(15)
@@ -138,7 +139,8 @@ def test_a_long_transfer_is_finished(gateway, peers):
         connection.sendall(data[100_000:])
         connection.close()
 
-    made = gateway("--endpoints", peers.server(serve).address, "--health-check", "off", "--drain-timeout", "30s")
+    made = gateway(
+        "--endpoints", peers.server(serve).address, "--health-check", "off", "--drain-timeout", "30s")
     client = peers.keep(made.connect())
     client.sendall(b"?")
     assert started.wait(15)
@@ -194,8 +196,8 @@ def test_broken_pipe_of_the_log_is_no_end(gateway, peers):
     port = net.free_port()
     server = peers.named("behind")
     process = subprocess.Popen(
-        [program.BINARY, "gateway", "start", "--endpoints", server.address, "--listen-addr", f"127.0.0.1:{port}",
-         "--access-log"], stderr=subprocess.PIPE)
+        [program.BINARY, "gateway", "start", "--endpoints", server.address, "--access-log", "--listen-addr",
+         f"127.0.0.1:{port}"], stderr=subprocess.PIPE)
     try:
         while b"ready to proxy" not in process.stderr.readline():
             pass

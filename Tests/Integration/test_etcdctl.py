@@ -65,7 +65,8 @@ def test_watch_sees_every_put_in_order(way, tmp_path):
 def test_lease_grant_and_keep_alive(way):
     gateway, flags = way
     lease = etcdctl(gateway.address, "lease", "grant", "60", flags=flags).split()[1]
-    assert "keepalived with TTL(60)" in etcdctl(gateway.address, "lease", "keep-alive", "--once", lease, flags=flags)
+    answer = etcdctl(gateway.address, "lease", "keep-alive", "--once", lease, flags=flags)
+    assert "keepalived with TTL(60)" in answer
     etcdctl(gateway.address, "put", "--lease", lease, "leased", "x", flags=flags)
     etcdctl(gateway.address, "lease", "revoke", lease, flags=flags)
     assert etcdctl(gateway.address, "get", "leased", flags=flags) == ""
@@ -108,8 +109,8 @@ def test_unix_endpoint(gateway, peers, tmp_path):
 def test_several_listeners(gateway, peers, tmp_path):
     server = peers.named("behind")
     made = gateway(
-        "--endpoints", server.address, "--listen-addr", f"127.0.0.1:0,[::1]:0,unix:{tmp_path}/a", "--listen-addr",
-        "127.0.0.2:0")
+        "--endpoints", server.address, "--listen-addr", f"127.0.0.1:0,[::1]:0,unix:{tmp_path}/a",
+        "--listen-addr", "127.0.0.2:0")
     assert len(made.addresses) == 4
     for address in made.addresses:
         assert made.ask(address=address) == "behind", address

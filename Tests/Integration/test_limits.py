@@ -79,7 +79,7 @@ def test_out_of_descriptors_accepting_pauses_and_resumes(gateway, peers, spare):
 
 
 def test_a_small_descriptor_limit_bounds_the_connections(gateway, peers):
-    """With `prlimit --nofile=64` more clients come than there is room for: no crash, no spin, and service goes on."""
+    """More clients come than there is room for: no crash, no spin, and service goes on."""
     server = peers.named("behind")
     made = gateway("--endpoints", server.address, launcher=["prlimit", "--nofile=64:64"])
     clients = []

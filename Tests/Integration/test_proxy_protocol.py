@@ -87,8 +87,8 @@ def test_end_before_the_header_is_complete(gateway, peers):
 def test_header_for_the_endpoint(gateway, peers, version, listen):
     server = peers.server()
     made = gateway(
-        "--endpoints", server.address, "--proxy-protocol-out", version, "--listen-addr", listen, "--health-check",
-        "off")
+        "--endpoints", server.address, "--proxy-protocol-out", version, "--listen-addr", listen,
+        "--health-check", "off")
     with made.connect() as client:
         client.sendall(b"payload")
         client.shutdown(1)
@@ -115,8 +115,8 @@ def test_header_goes_first_even_if_the_server_speaks_first(gateway, peers):
 def test_chain_of_proxies_keeps_the_client(gateway, peers, into, out):
     server = peers.server()
     made = gateway(
-        "--endpoints", server.address, "--proxy-protocol-in", "on", "--proxy-protocol-out", out, "--health-check",
-        "off")
+        "--endpoints", server.address, "--proxy-protocol-in", "on", "--proxy-protocol-out", out,
+        "--health-check", "off")
     with made.connect() as client:
         client.sendall(headers()[into] + b"payload")
         client.shutdown(1)

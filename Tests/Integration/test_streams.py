@@ -92,7 +92,7 @@ def test_server_reset_reaches_the_client(gateway, peers):
 
 
 def test_server_reset_reaches_a_client_that_is_sending(gateway, peers):
-    """The reset ends both directions at once; whichever notices it first, the client must not see an end in order."""
+    """The reset ends both directions; whichever notices it first, the client must not see an end in order."""
     server = peers.server()
     made = gateway("--endpoints", server.address, "--health-check", "off")
     for number in range(30):
@@ -150,7 +150,7 @@ def test_reset_after_half_close_reaches_the_other_side(gateway, peers):
 
 
 def test_client_that_leaves_in_the_middle_of_a_download(gateway, peers):
-    """A client that closes with bytes unread breaks the stream; the server must hear of it and not send for ever."""
+    """A client that closes with bytes unread breaks the stream; the server must hear of it."""
     _, client, far = pair(gateway, peers)
     broken = threading.Event()
 
@@ -168,7 +168,7 @@ def test_client_that_leaves_in_the_middle_of_a_download(gateway, peers):
 
 
 def test_server_that_stops_reading_after_its_end(gateway, peers):
-    """Both ends of a connection that the server has closed for good are given up, once the client sends more."""
+    """A connection that the server has closed for good is given up, once the client sends more."""
     made, client, far = pair(gateway, peers)
     far.close()
     assert client.recv(1) == b""

@@ -5,6 +5,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
 #include <stdarg.h>
@@ -73,7 +74,7 @@ static void *send_bytes(void *argument) {
         free(room);
         return NULL;
       }
-      if (n < 0) die("connection %llu: send: %s", (unsigned long long)plan->number, strerror(errno));
+      if (n < 0) die("connection %" PRIu64 ": send: %s", plan->number, strerror(errno));
       done += (uint64_t)n;
     }
     sent += count;
@@ -84,10 +85,11 @@ static void *send_bytes(void *argument) {
   return NULL;
 }
 
-static void check(const struct end *end, const uint8_t *bytes, uint8_t *expected, uint64_t from, uint64_t count) {
+static void check(
+  const struct end *end, const uint8_t *bytes, uint8_t *expected, uint64_t from, uint64_t count) {
   make_bytes(end->plan->key[1 - end->side], from, expected, count);
   if (memcmp(bytes, expected, count) != 0)
-    die("connection %llu: wrong bytes at %llu", (unsigned long long)end->plan->number, (unsigned long long)from);
+    die("connection %" PRIu64 ": wrong bytes at %" PRIu64, end->plan->number, from);
   bytes_checked += count;
 }
 
@@ -106,8 +108,8 @@ static void *receive_bytes(void *argument) {
       end->saw_reset = true;
       break;
     }
-    if (n < 0) die("connection %llu: receive: %s", (unsigned long long)plan->number, strerror(errno));
-    if (received + (uint64_t)n > total) die("connection %llu: too many bytes", (unsigned long long)plan->number);
+    if (n < 0) die("connection %" PRIu64 ": receive: %s", plan->number, strerror(errno));
+    if (received + (uint64_t)n > total) die("connection %" PRIu64 ": too many bytes", plan->number);
     check(end, room, expected, received, (uint64_t)n);
     received += (uint64_t)n;
     if (!plan->slow[end->side] || pauses == 0) {
@@ -130,7 +132,7 @@ static void run_end(int fd, int side, const struct plan *plan) {
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   struct timeval glance = {.tv_usec = 50000};  // so that a receiver notices that its own side resets
   if (resetting_side(plan) == side) setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &glance, sizeof glance);
-  bool waits = (plan->ending == CLIENT_FIRST && side == SERVER) || (plan->ending == SERVER_FIRST && side == CLIENT);
+  bool waits = plan->ending == (side == SERVER ? CLIENT_FIRST : SERVER_FIRST);
   if (waits) {
     receive_bytes(&end);
     send_bytes(&end);
@@ -141,10 +143,10 @@ static void run_end(int fd, int side, const struct plan *plan) {
     pthread_join(receiver, NULL);
   }
   if (resetting_side(plan) == 1 - side) {
-    if (!end.saw_reset) die("connection %llu: a reset came as an end", (unsigned long long)plan->number);
+    if (!end.saw_reset) die("connection %" PRIu64 ": a reset came as an end", plan->number);
     resets_seen++;
   } else if (end.ended_early && resetting_side(plan) != side) {
-    die("connection %llu: the stream ended early", (unsigned long long)plan->number);
+    die("connection %" PRIu64 ": the stream ended early", plan->number);
   }
   if (resetting_side(plan) == side) reset(fd);
   close(fd);
@@ -179,7 +181,8 @@ static void *be_client(void *argument) {
   const struct plan *plan = argument;
   int fd = socket(AF_INET, SOCK_STREAM, 0);
   if (connect(fd, (struct sockaddr *)&gateway, sizeof gateway) != 0) die("connect: %s", strerror(errno));
-  if (send(fd, &plan->number, sizeof plan->number, MSG_NOSIGNAL) != sizeof plan->number) die("number not sent");
+  ssize_t n = send(fd, &plan->number, sizeof plan->number, MSG_NOSIGNAL);
+  if (n != sizeof plan->number) die("number not sent");
   run_end(fd, CLIENT, plan);
   return NULL;
 }
@@ -201,7 +204,8 @@ int main(int count, char **arguments) {
   struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
   socklen_t length = sizeof address;
   int listener = socket(AF_INET, SOCK_STREAM, 0), port;
-  if (bind(listener, (struct sockaddr *)&address, length) != 0 || listen(listener, 1024) != 0) die("cannot listen");
+  if (bind(listener, (struct sockaddr *)&address, length) != 0) die("cannot bind");
+  if (listen(listener, 1024) != 0) die("cannot listen");
   getsockname(listener, (struct sockaddr *)&address, &length);
   printf("%d\n", ntohs(address.sin_port));
   fflush(stdout);
@@ -217,6 +221,6 @@ int main(int count, char **arguments) {
   for (uint64_t i = 0; i < connections; i++) pthread_join(clients[i], NULL);
   pthread_join(server, NULL);
   if (resets_seen + headless != resets)
-    die("%llu of %llu resets arrived", (unsigned long long)(resets_seen + headless), (unsigned long long)resets);
-  printf("%llu\n", (unsigned long long)bytes_checked);
+    die("%llu of %" PRIu64 " resets arrived", resets_seen + headless, resets);
+  printf("%llu\n", bytes_checked);
 }

@@ -35,7 +35,8 @@ class DNSServer:
 
     def set(self, name, kind, values, ttl=60):
         """Replaces the records of a name; without values the name no longer has any."""
-        self.records[name.lower().rstrip("."), TYPES[kind]] = [(ttl, encode_data(kind, value)) for value in values]
+        key = name.lower().rstrip("."), TYPES[kind]
+        self.records[key] = [(ttl, encode_data(kind, value)) for value in values]
 
     def _run(self):
         while True:

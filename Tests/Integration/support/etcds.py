@@ -30,8 +30,9 @@ class Etcd:
         self.cluster = cluster or self.cluster or f"{self.name}=http://{self.peer}"
         url = f"{self.scheme}://{self.client}"
         command = [
-            *self.launcher, "etcd", "--name", self.name, "--data-dir", str(self.folder), "--listen-client-urls", url,
-            "--advertise-client-urls", url, "--listen-peer-urls", f"http://{self.peer}",
+            *self.launcher, "etcd", "--name", self.name, "--data-dir", str(self.folder),
+            "--listen-client-urls", url, "--advertise-client-urls", url,
+            "--listen-peer-urls", f"http://{self.peer}",
             "--initial-advertise-peer-urls", f"http://{self.peer}", "--initial-cluster", self.cluster,
             "--initial-cluster-state", "new", "--log-level", "error", "--logger", "zap", *self.extra]
         self.output = open(str(self.folder) + ".log", "ab")
@@ -71,7 +72,8 @@ class Cluster:
 
     def __init__(self, folder, hosts):
         self.members = [
-            Etcd(f"m{index}", folder, host=host, launcher=launcher) for index, (host, launcher) in enumerate(hosts)]
+            Etcd(f"m{index}", folder, host=host, launcher=launcher)
+            for index, (host, launcher) in enumerate(hosts)]
         everyone = ",".join(f"{member.name}=http://{member.peer}" for member in self.members)
         for member in self.members:
             member.start(everyone)

@@ -89,7 +89,7 @@ class Load:
                 with net.connect(self.address, 10) as client:
                     client.sendall(QUESTIONS[len(history) % 2])
                     answer = net.read_to_end(client)
-                    if b" 200 OK\r\n" not in answer or b"etcdserver" not in answer and b"revision" not in answer:
+                    if not answer.startswith(b"HTTP/1.1 200 OK\r\n") or not answer.rstrip().endswith(b"}"):
                         failure = f"answer {answer[:100]!r}"
             except OSError as error:
                 failure = repr(error)
@@ -111,7 +111,7 @@ class Load:
                 for request in history if request.failure and request.start >= after]
 
     def longest_outage(self):
-        """The longest time that a client was without an answer, from its question until it has one after all."""
+        """The longest time that a client was without an answer, from its question until it has one."""
         longest = 0
         for history in self.histories:
             began = None

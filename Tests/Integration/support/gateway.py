@@ -35,7 +35,8 @@ class Gateway:
     def __init__(self, *arguments, launcher=(), env=None, program=BINARY, ready=True, **options):
         command = [*launcher, program, "gateway", "start", *arguments]
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **(env or {})}, **options)
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **(env or {})},
+            **options)
         self.pid = self.process.pid
         self.raw = []
         self.lines = []

@@ -9,7 +9,7 @@ from support import net
 
 
 class Server:
-    """Calls `serve(connection)` in a thread for each connection; `connections` keeps them in order of arrival."""
+    """Calls `serve(connection)` in a thread for each connection; `connections` keeps them in order."""
 
     def __init__(self, serve=None, address="127.0.0.1:0", backlog=1024):
         if serve is not None:
