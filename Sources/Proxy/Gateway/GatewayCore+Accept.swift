@@ -65,7 +65,7 @@ extension GatewayCore {
     if let refusal = shared.admission.refusal(source) {
       return refuse(client, source, refusal)
     }
-    guard drainDeadline == nil, gate.enter() else { return refuseAdmitted(client, source, .draining) }
+    guard gate.enter() else { return refuseAdmitted(client, source, .draining) }
     guard let handle = sessions.insert(Session(client: client, table: table, now: now)) else {
       gate.leave()
       return refuseAdmitted(client, source, .connections)
@@ -96,6 +96,7 @@ extension GatewayCore {
     guard listeners[index].descriptor >= 0 else { return }
     kernel.close(listeners[index].descriptor)
     listeners[index] = Listener(descriptor: -1)
+    closeGateWhenDeaf()
   }
 
   // MARK: PROXY protocol

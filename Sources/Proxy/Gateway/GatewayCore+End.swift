@@ -114,8 +114,13 @@ extension GatewayCore {
         closeListener(index)
       }
     }
-    gate.close()
+    closeGateWhenDeaf()
     sweep()
+  }
+
+  /// Once nothing listens any more, nobody new can come; until then whoever got through is served.
+  func closeGateWhenDeaf() {
+    if listeners.allSatisfy({ $0.descriptor < 0 }) { gate.close() }
   }
 
   /// Clients that the kernel has already accepted for us would be reset with the listener: they are served first.

@@ -121,8 +121,7 @@ final class GatewayCore: Core {
     }
     touched.removeAll(keepingCapacity: true)
     feedStarved()
-    // Not before the last listener is closed: its accept may still bring clients, who must be told.
-    if gate.isDrained, listeners.allSatisfy({ $0.descriptor < 0 }) { isFinished = true }
+    if gate.isDrained { isFinished = true }
   }
 
   /// Lets a session do what its events allow, and removes it when it is over.

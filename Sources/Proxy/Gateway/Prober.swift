@@ -132,7 +132,7 @@ final class Prober {
       return now >= min(watch.next, watch.started + min(Timing.lastRetry, shared.options.retryLimit))
     }
     guard shared.options.healthCheck != .off else { return false }
-    if let silent = board.silentSince(slot: slot), now - silent >= Timing.suspicion, watch.hasAnswered,
+    if let silent = board.silentSince(slot: slot), now - silent >= Timing.suspicion, isProven(watch),
       watch.started < silent + Timing.suspicion
     {
       return true
@@ -141,8 +141,15 @@ final class Prober {
     let interval = shared.options.healthInterval.span
     let isHeard = now - board.lastHeard(slot: slot) < interval
     // Seldom, where asking is noisy or the traffic itself shows that the endpoint lives.
-    guard watch.hasAnswered, question == .greeting || isHeard else { return true }
+    guard isProven(watch), question == .greeting || isHeard else { return true }
     return now >= watch.next + Instant.Span(nanoseconds: interval.nanoseconds &* (Timing.seldom - 1))
+  }
+
+  /// Whether silence means anything: this endpoint has answered the question before, or endpoints have answered clients
+  /// that speak the protocol of the question.
+  private func isProven(_ watch: Watch) -> Bool {
+    guard question != .none else { return false }
+    return watch.hasAnswered || watches.keys.contains { shared.board.lastHeard(slot: $0).nanoseconds > 0 }
   }
 
   /// What would be asked now.
@@ -251,7 +258,7 @@ final class Prober {
       // The process lives and is slow to say how it is: nothing for new clients while others are better.
       return settle(slot, .sick)
     }
-    if shared.options.healthCheck == .auto, watches[slot]?.hasAnswered == false,
+    if shared.options.healthCheck == .auto, watches[slot].map(isProven) == false,
       probe.operation != Operation.connect
     {
       // The question was our guess, and this server may just not know it: it takes connections, and that has to do.

@@ -49,6 +49,13 @@ public struct Completion: Sendable {
     count += 1
   }
 
+  /// Corrects the outcome of a completion that was only assumed.
+  func setResult(_ result: Int32, at index: Int) {
+    precondition(index < count)
+    let assumed = unsafe storage[index]
+    unsafe storage[index] = Completion(token: assumed.token, result: result)
+  }
+
   /// Forgets everything, keeping the room.
   public func removeAll() { count = 0 }
 

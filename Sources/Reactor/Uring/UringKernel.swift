@@ -22,13 +22,15 @@ internal import Glibc
 
   private struct Send {
     var token: Token
-    var result: Int32
+    var total: Int32
   }
 
   private var ring: Ring
   private let drained: UnsafeMutablePointer<rw_completion>
   private let sends: UnsafeMutablePointer<Send>
   private var sendCount = 0
+  /// Where the sends of the turn stand among what has arrived.
+  private var firstSend = 0
   private var promptSend = false
   private let headers: UnsafeMutablePointer<msghdr>
   private let pieces: UnsafeMutablePointer<iovec>
@@ -145,8 +147,7 @@ internal import Glibc
       arrived.append(Completion(token: token, result: -ENOMEM))
       return
     }
-    // Success posts nothing, so the outcome is assumed here and corrected by the completion of a short or failed send.
-    unsafe (sends + sendCount).initialize(to: Send(token: token, result: Int32(clamping: total)))
+    unsafe (sends + sendCount).initialize(to: Send(token: token, total: Int32(clamping: total)))
     let own = Token(owner: 0, operation: Own.send, handle: Handle(slot: UInt32(sendCount), generation: 0))
     sendCount += 1
     promptSend = promptSend || prompt
@@ -202,16 +203,20 @@ internal import Glibc
 
   /// Takes every completion there is; only then are the sends without one known to have gone out in full, provided that
   /// the kernel has taken them, which it may put off for want of memory.
+  ///
+  /// The sends stand first, since whatever else has come may be the answer to them. Each is assumed to be a success until
+  /// its own completion says otherwise.
   private func collect() {
+    firstSend = arrived.count
+    for index in 0..<sendCount {
+      let send = unsafe sends[index]
+      arrived.append(Completion(token: send.token, result: send.total))
+    }
     drain()
     while ring.isBehind {
       sched_yield()
       ring.enter(waitNanoseconds: nil)
       drain()
-    }
-    for index in 0..<sendCount {
-      let send = unsafe sends[index]
-      arrived.append(Completion(token: send.token, result: send.result))
     }
     sendCount = 0
     pieceCount = 0
@@ -231,7 +236,7 @@ internal import Glibc
     let token = Token(rawValue: completion.user_data)
     switch token.owner == 0 ? token.operation : 15 {
     case Token.ignored.operation: break
-    case Own.send: unsafe sends[Int(token.handle.slot)].result = completion.result
+    case Own.send: arrived.setResult(completion.result, at: firstSend + Int(token.handle.slot))
     case Own.foreignWake:
       var count: eventfd_t = 0
       unsafe eventfd_read(wakeDescriptor, &count)
