@@ -9,7 +9,7 @@ PYTHON ?= /usr/bin/python3
 RELEASE := -c release --static-swift-stdlib
 FORMAT := --recursive --parallel --configuration .swift-format Sources Tests Package.swift
 
-.PHONY: help setup build run test bench bench-quick lint format sanitize clean
+.PHONY: help setup build run test sim bench bench-quick lint format sanitize clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,10 @@ test: setup ## all tests, in the end against a real etcd; PYTEST_ARGS="…" for 
 	$(SWIFT) build $(RELEASE)
 	$(SWIFT) test --skip-build --disable-xctest
 	$(PYTHON) -m pytest $(PYTEST_ARGS) Tests/Integration
+
+SEEDS ?= 100000
+sim: setup ## the simulations in release, SEEDS=100000 for the pump and a hundredth of it for whole gateways; SEED=n repeats one
+	@scripts/sim.sh $(SEEDS) $(SEED)
 
 bench: setup build ## compare with etcd's gateway and HAProxy, about ten minutes
 	$(MAKE) -C Benchmarks

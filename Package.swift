@@ -28,6 +28,7 @@ let package = Package(
     .executableTarget(name: "Ringway", dependencies: ["Proxy"], swiftSettings: strict),
     .target(name: "Simulation", dependencies: ["Reactor"], path: "Tests/Simulation", swiftSettings: relaxed),
     .testTarget(name: "ReactorTests", dependencies: ["Reactor", "CUring"], swiftSettings: relaxed),
-    .testTarget(name: "ProxyTests", dependencies: ["Proxy", "Reactor", "Simulation"], swiftSettings: relaxed),
+    .testTarget(
+      name: "ProxyTests", dependencies: ["Proxy", "Reactor", "Simulation"], swiftSettings: relaxed),
   ]
 )

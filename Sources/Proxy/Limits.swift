@@ -16,6 +16,8 @@ public enum Limits {
   /// Longest PROXY protocol header that is waited for, and for how long.
   static let proxyHeaderBytes = 16 + 4096
   static let proxyHeaderMilliseconds: UInt64 = 5000
+  /// Until a session looks again for a descriptor to connect with, unless one comes free before.
+  static let descriptorPauseMilliseconds: UInt64 = 50
   /// Distinct sources counted for `--max-connections-per-source`; past it a new source is refused.
   static let countedSources = 1 << 17
 

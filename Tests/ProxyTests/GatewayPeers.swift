@@ -130,7 +130,9 @@ class ScriptedPeer {
       partner = found
       if found.partner == nil { found.partner = self }
       if found.partner !== self { world.fail("peer \(name) is connected to two") }
-      if !SimStream.matches(head, name, at: 0) { world.fail("peer \(self.name) got wrong bytes at the start") }
+      if !SimStream.matches(head, name, at: 0) {
+        world.fail("peer \(self.name) got wrong bytes at the start")
+      }
     } else if let partner {
       if !SimStream.matches(bytes, partner.name, at: received) {
         world.fail("peer \(name) got wrong bytes at \(received)")
@@ -203,7 +205,8 @@ class ScriptedPeer {
   var sawCleanEnd: Bool { endRead == 0 && socket.finArrived }
   var state: String {
     "\(name): sent \(sent) of \(plan.echoes ? -1 : plan.total), received \(received), end \(endRead ?? 1)"
-      + (awaitsPreamble ? " awaits the PROXY header (\(preamble.count) bytes)" : "") + (isShut ? " shut" : "") + (isDone ? " done" : "") + (socket.isDead ? " dead" : "")
+      + (awaitsPreamble ? " awaits the PROXY header (\(preamble.count) bytes)" : "") + (isShut ? " shut" : "")
+      + (isDone ? " done" : "") + (socket.isDead ? " dead" : "")
   }
 }
 

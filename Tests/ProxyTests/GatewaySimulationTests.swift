@@ -59,7 +59,8 @@ struct GatewayScenario {
     let clients = 1 + random.below(12)
     for _ in 0..<clients { addClient(to: world) }
     if isChaos { trouble(world) }
-    let limit = world.network.clock + (isChaos ? random.pick([50, 1_000, 20_000]) * 1_000_000 : 100_000_000_000)
+    let limit =
+      world.network.clock + (isChaos ? random.pick([50, 1_000, 20_000]) * 1_000_000 : 100_000_000_000)
     world.run(until: limit) { world.clients.count == clients && world.peers.values.allSatisfy(\.isDone) }
     if !isChaos, world.failures.isEmpty { checkDelivery(world) }
     world.finish()
@@ -143,14 +144,16 @@ struct GatewayScenario {
     if world.options.proxyProtocolIn == .on {
       let (from, to) = (Address.v4(0x0102_0304, port: 77), Address.v4(0x0506_0708, port: 88))
       prologue =
-        random.chance(500) ? ProxyProtocol.line(source: from, destination: to)
+        random.chance(500)
+        ? ProxyProtocol.line(source: from, destination: to)
         : ProxyProtocol.block(source: from, destination: to)
       plan.chunk = max(plan.chunk, random.size(upTo: 200))
       // The whole header must be there in time.
       if plan.speaksAfter > 2_000_000_000 || plan.pause > 1_000_000 { plan.pause = 1_000_000 }
       if mood == .chaos, random.chance(100) { prologue = Array("GET / HTTP/1.1\r\n".utf8) }
     }
-    world.addClient(after: UInt64(random.below(random.pick([1, 50, 2_000]))) * 1_000_000, plan, prologue: prologue)
+    world.addClient(
+      after: UInt64(random.below(random.pick([1, 50, 2_000]))) * 1_000_000, plan, prologue: prologue)
   }
 
   /// Endpoints come and go, processes stop, the control thread has news, and perhaps the gateway drains.
@@ -195,7 +198,9 @@ struct GatewayScenario {
       for (from, to) in [(client, server), (server, client)] where to.received != from.sent || !to.isDone {
         world.fail("not all arrived: \(from.state) -> \(to.state)")
       }
-      guard client.plan.speaksAfter == 0, client.prologue == nil, world.options.proxyProtocolIn == .off else { continue }
+      guard client.plan.speaksAfter == 0, client.prologue == nil, world.options.proxyProtocolIn == .off else {
+        continue
+      }
       if server.start > client.start + patience {
         world.fail("a client waited \((server.start - client.start) / 1_000_000) ms for an endpoint")
       }

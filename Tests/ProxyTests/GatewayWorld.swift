@@ -65,7 +65,8 @@ final class GatewayWorld {
     let common = shape.sharesListener ? network.listen(Self.gateway, backlog: shape.backlog) : nil
     for index in 0..<shape.cores {
       let kernel = SimKernel(
-        network, buffers: BufferPool(count: shape.buffers.count, size: shape.buffers.size), isEager: shape.isEager)
+        network, buffers: BufferPool(count: shape.buffers.count, size: shape.buffers.size),
+        isEager: shape.isEager)
       kernel.socketCapacity = { [unowned self] in capacity }
       let listener = common ?? network.listen(Self.gateway, backlog: shape.backlog)
       guard
@@ -215,7 +216,9 @@ final class GatewayWorld {
     if accepted != closed + refused { fail("accepted \(accepted), closed \(closed), refused \(refused)") }
     let ended = Session.Reason.allCases.reduce(0) { $0 + counters.sum(.ended($1)) }
     if ended != closed { fail("closed \(closed), but \(ended) for a reason") }
-    if counters.sum(.noEndpoint) != counters.sum(.ended(.noEndpoint)) { fail("noEndpoint is counted otherwise") }
+    if counters.sum(.noEndpoint) != counters.sum(.ended(.noEndpoint)) {
+      fail("noEndpoint is counted otherwise")
+    }
     if shared.admission.active != 0 { fail("admission counts \(shared.admission.active)") }
     for slot in endpoints.indices where shared.board.active(slot: slot) != 0 {
       fail("endpoint \(slot) has \(shared.board.active(slot: slot)) connections")

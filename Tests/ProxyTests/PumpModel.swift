@@ -197,7 +197,9 @@ final class PumpChannel {
   }
 
   private func drain(_ random: inout SimRandom) {
-    guard let pipe = pump.pipe, let inside = kernel.pipes[pipe.readEnd] else { return fail("drain of no pipe") }
+    guard let pipe = pump.pipe, let inside = kernel.pipes[pipe.readEnd] else {
+      return fail("drain of no pipe")
+    }
     if inside.count != pump.piped { fail("the pump is wrong about its pipe") }
     if delivered >= destinationFailsAt { return pump.drained(-Int(EPIPE), kernel) }
     if random.chance(nuisance) { return pump.drained(-Int(random.pick([EAGAIN, EINTR])), kernel) }
@@ -227,7 +229,8 @@ final class PumpChannel {
   /// For the report of a run that got stuck.
   var state: String {
     "\(delivered) of \(total) delivered, \(taken) taken of \(produced), room \(room), \(pump.outcome)"
-      + (receiving ? " receiving" : "") + (cancelling ? " cancelling" : "") + (sending != nil ? " sending" : "")
+      + (receiving ? " receiving" : "") + (cancelling ? " cancelling" : "")
+      + (sending != nil ? " sending" : "")
       + (deferred != nil ? " deferred" : "") + (pollsSource ? " pollsSource" : "")
       + (pollsDestination ? " pollsDestination" : "") + (pump.isStarved ? " starved" : "")
       + (pump.isInFlight ? " in-flight" : "") + (pump.pipe != nil ? " pipe" : "")

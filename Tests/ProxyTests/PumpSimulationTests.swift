@@ -38,7 +38,9 @@ enum Seeds {
       buffers: BufferPool(count: shape.0, size: shape.1),
       pipeCapacity: random.pick([4096, 65_536, 262_144]), pipesLeft: random.pick([0, 1, 100]))
     var pipes = PipePool()
-    let channels = (0..<1 + UInt64(random.below(2))).map { PumpChannel(kernel, name: seed &* 2 &+ $0, &random) }
+    let channels = (0..<1 + UInt64(random.below(2))).map {
+      PumpChannel(kernel, name: seed &* 2 &+ $0, &random)
+    }
     var events: [(PumpChannel, PumpChannel.Event)] = []
     var some: [PumpChannel.Event] = []
     for _ in 0..<200_000 {
@@ -53,7 +55,9 @@ enum Seeds {
       if channels.allSatisfy(\.isFinished) { return leftover(channels, kernel, &pipes) }
       // A core does not sleep on the buffers of sends that went out.
       let isLow = kernel.buffers.held > kernel.buffers.count / 2
-      if isLow { for channel in channels where channel.awaitsWake { events.append((channel, .deferredSent)) } }
+      if isLow {
+        for channel in channels where channel.awaitsWake { events.append((channel, .deferredSent)) }
+      }
       guard !events.isEmpty else { return "stuck: \(channels.map(\.state))" }
       let (channel, event) = random.pick(events)
       // What a turn brings comes in any order.

@@ -54,5 +54,5 @@ extension SimKernel {
   // MARK: What is left
 
   /// Operations that have not ended.
-  public var operationsLeft: Int { reads.count + writes.count + requests.count }
+  package var operationsLeft: Int { reads.count + writes.count + requests.count }
 }

@@ -5,7 +5,7 @@ import Reactor
 ///
 /// What is asked takes effect in `submit`, the first half of a turn. A driver of several cores calls `submit` by
 /// itself after each turn of a core, steps the network while no core `isReady`, and lets one that is take its turn.
-public final class SimKernel: SimSystem {
+package final class SimKernel: SimSystem {
   enum Request {
     case arm(Int32, Kind, Token)
     case connect(Int32, Address, Token)
@@ -14,8 +14,8 @@ public final class SimKernel: SimSystem {
   }
 
   /// Tells of sends when they are tried, as epoll does, instead of only when something else wakes the core.
-  public let isEager: Bool
-  public static let piecesASend = 64
+  package let isEager: Bool
+  package static let piecesASend = 64
 
   var requests: [Request] = []
   private var deferred: [Completion] = []
@@ -25,7 +25,7 @@ public final class SimKernel: SimSystem {
   var free: [UInt16]
   var returned: [UInt16] = []
 
-  public init(_ network: SimNetwork, buffers: BufferPool, isEager: Bool = false) {
+  package init(_ network: SimNetwork, buffers: BufferPool, isEager: Bool = false) {
     self.isEager = isEager
     free = Array(0..<UInt16(buffers.count))
     super.init(network, buffers)
@@ -33,22 +33,24 @@ public final class SimKernel: SimSystem {
 
   // MARK: Asking
 
-  public override func accept(_ listener: Int32, _ token: Token) {
+  package override func accept(_ listener: Int32, _ token: Token) {
     calls.accepts += 1
     requests.append(.arm(listener, .accept, token))
   }
 
-  public override func connect(_ descriptor: Int32, to address: Address, _ token: Token) {
+  package override func connect(_ descriptor: Int32, to address: Address, _ token: Token) {
     calls.connects += 1
     requests.append(.connect(descriptor, address, token))
   }
 
-  public override func receive(_ descriptor: Int32, _ token: Token) {
+  package override func receive(_ descriptor: Int32, _ token: Token) {
     calls.receives += 1
     requests.append(.arm(descriptor, .receive, token))
   }
 
-  public override func send(_ descriptor: Int32, _ queue: borrowing BufferQueue, prompt: Bool, _ token: Token) {
+  package override func send(
+    _ descriptor: Int32, _ queue: borrowing BufferQueue, prompt: Bool, _ token: Token
+  ) {
     var pieces: [UnsafeRawBufferPointer] = []
     var buffer = queue.head
     while buffer != BufferPool.none, pieces.count < Self.piecesASend {
@@ -59,7 +61,7 @@ public final class SimKernel: SimSystem {
     ask(descriptor, pieces, prompt || !isAll, token)
   }
 
-  public override func send(
+  package override func send(
     _ descriptor: Int32, _ bytes: UnsafeRawBufferPointer, prompt: Bool, _ token: Token
   ) { ask(descriptor, [bytes], prompt, token) }
 
@@ -69,17 +71,17 @@ public final class SimKernel: SimSystem {
     requests.append(.send(descriptor, pieces, prompt: prompt, token))
   }
 
-  public override func poll(_ descriptor: Int32, for readiness: Readiness, _ token: Token) {
+  package override func poll(_ descriptor: Int32, for readiness: Readiness, _ token: Token) {
     calls.polls += 1
     requests.append(.arm(descriptor, readiness.contains(.readable) ? .pollRead : .pollWrite, token))
   }
 
-  public override func cancel(_ token: Token, on descriptor: Int32) {
+  package override func cancel(_ token: Token, on descriptor: Int32) {
     calls.cancels += 1
     requests.append(.cancel(token))
   }
 
-  public override func release(_ buffer: UInt16) {
+  package override func release(_ buffer: UInt16) {
     if free.contains(buffer) || returned.contains(buffer) {
       return network.complain("buffer \(buffer) was released twice")
     }
@@ -89,11 +91,11 @@ public final class SimKernel: SimSystem {
     returned.append(buffer)
   }
 
-  public override func wake(from: Kernel?) { isRung = true }
+  package override func wake(from: Kernel?) { isRung = true }
 
   // MARK: A turn
 
-  public override func turn(until deadline: Instant) {
+  package override func turn(until deadline: Instant) {
     calls.turns += 1
     submit()
     while !isReady(deadline), network.nextEvent != nil || deadline != .distantFuture {
@@ -104,7 +106,7 @@ public final class SimKernel: SimSystem {
   }
 
   /// Whether a core that sleeps until `deadline` would wake up.
-  public func isReady(_ deadline: Instant) -> Bool {
+  package func isReady(_ deadline: Instant) -> Bool {
     progress()
     if !arrived.isEmpty || isRung || isPrompt || deadline <= now { return true }
     return !deferred.isEmpty && buffers.held > buffers.count / 2
@@ -136,7 +138,8 @@ public final class SimKernel: SimSystem {
     for completion in original {
       let index = seen[completion.token, default: 0]
       seen[completion.token] = index + 1
-      all[places[completion.token]![index]] = completion
+      guard let place = places[completion.token]?[index] else { continue }
+      all[place] = completion
     }
     arrived.removeAll()
     for completion in all { arrived.append(completion) }
@@ -145,7 +148,7 @@ public final class SimKernel: SimSystem {
   // MARK: Taking effect
 
   /// Everything asked for since the last turn reaches the operating system.
-  public func submit() {
+  package func submit() {
     free += returned
     returned.removeAll(keepingCapacity: true)
     let asked = requests
@@ -154,7 +157,8 @@ public final class SimKernel: SimSystem {
       switch request {
       case .arm(let descriptor, let kind, let token): arm(descriptor, kind, token)
       case .connect(let descriptor, let address, let token): connectNow(descriptor, address, token)
-      case .send(let descriptor, let pieces, let prompt, let token): sendNow(descriptor, pieces, prompt, token)
+      case .send(let descriptor, let pieces, let prompt, let token):
+        sendNow(descriptor, pieces, prompt, token)
       case .cancel(let token): cancelNow(token)
       }
     }
@@ -206,7 +210,8 @@ public final class SimKernel: SimSystem {
     let local = Address.v4(0x0A00_0001, port: UInt16(1024 + network.random.below(60_000)))
     network.connect(socket, from: local, to: address) { [unowned self] code in
       // The descriptor may mean another socket by now.
-      guard let current = network.socket(descriptor), current === socket, writes[descriptor]?.token == token else {
+      guard let current = network.socket(descriptor), current === socket, writes[descriptor]?.token == token
+      else {
         return
       }
       writes[descriptor] = nil
@@ -214,7 +219,9 @@ public final class SimKernel: SimSystem {
     }
   }
 
-  private func sendNow(_ descriptor: Int32, _ pieces: [UnsafeRawBufferPointer], _ prompt: Bool, _ token: Token) {
+  private func sendNow(
+    _ descriptor: Int32, _ pieces: [UnsafeRawBufferPointer], _ prompt: Bool, _ token: Token
+  ) {
     let total = pieces.reduce(0) { $0 + $1.count }
     let result = sendResult(descriptor, pieces, total)
     isPrompt = isPrompt || prompt

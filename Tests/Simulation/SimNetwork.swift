@@ -4,9 +4,9 @@ import Reactor
 /// The world outside of the process under test: hosts, wires, a clock, and the process's descriptor table.
 ///
 /// Nothing happens but through `step`, which jumps to the next event. All chance comes from one generator.
-public final class SimNetwork {
+package final class SimNetwork {
   /// What answers at an address where nobody listens.
-  public enum Host: Sendable { case refusing, blackHole, unreachable }
+  package enum Host: Sendable { case refusing, blackHole, unreachable }
 
   enum Entry {
     case socket(SimSocket)
@@ -14,39 +14,39 @@ public final class SimNetwork {
     case pipe(SimPipe, isReadEnd: Bool)
   }
 
-  public var random: SimRandom
-  public private(set) var clock: UInt64 = 1_000_000_000
+  package var random: SimRandom
+  package private(set) var clock: UInt64 = 1_000_000_000
   /// Nanoseconds on the wire, shortest and longest.
-  public var wire: (least: UInt64, most: UInt64) = (20_000, 500_000)
+  package var wire: (least: UInt64, most: UInt64) = (20_000, 500_000)
   /// Descriptors the process may have.
-  public var descriptorLimit = 1 << 16
+  package var descriptorLimit = 1 << 16
   /// What the process did that no process may do.
-  public private(set) var complaints: [String] = []
+  package private(set) var complaints: [String] = []
   /// The process's descriptors.
   var table: [Entry?] = [nil, nil, nil]
   private var listeners: [Address: [SimListener]] = [:]
-  public var hosts: [Address: Host] = [:]
+  package var hosts: [Address: Host] = [:]
   private var events = EventHeap()
   private var sockets: [SimSocket] = []
 
-  public init(seed: UInt64) { random = SimRandom(seed: seed) }
+  package init(seed: UInt64) { random = SimRandom(seed: seed) }
 
-  public var now: Instant { Instant(nanoseconds: clock) }
+  package var now: Instant { Instant(nanoseconds: clock) }
 
-  public func complain(_ text: String) { if complaints.count < 20 { complaints.append(text) } }
+  package func complain(_ text: String) { if complaints.count < 20 { complaints.append(text) } }
 
   // MARK: Time
 
-  public func at(_ time: UInt64, _ body: @escaping () -> Void) {
+  package func at(_ time: UInt64, _ body: @escaping () -> Void) {
     events.push(.init(time: max(time, clock), body: body))
   }
 
-  public func after(_ nanoseconds: UInt64, _ body: @escaping () -> Void) { at(clock + nanoseconds, body) }
+  package func after(_ nanoseconds: UInt64, _ body: @escaping () -> Void) { at(clock + nanoseconds, body) }
 
-  public var nextEvent: UInt64? { events.first?.time }
+  package var nextEvent: UInt64? { events.first?.time }
 
   /// Runs the next event if it is due by `limit`; else moves the clock there. False when nothing was run.
-  @discardableResult public func step(until limit: UInt64) -> Bool {
+  @discardableResult package func step(until limit: UInt64) -> Bool {
     guard let first = events.first, first.time <= limit else {
       if limit != .max { clock = max(clock, limit) }
       return false
@@ -57,7 +57,7 @@ public final class SimNetwork {
   }
 
   /// Time that the process itself takes.
-  public func pass(_ nanoseconds: UInt64) { clock += nanoseconds }
+  package func pass(_ nanoseconds: UInt64) { clock += nanoseconds }
 
   func latency() -> UInt64 { wire.least + UInt64(random.below(Int(wire.most - wire.least) + 1)) }
 
@@ -75,8 +75,8 @@ public final class SimNetwork {
     return Int32(table.count - 1)
   }
 
-  public var openDescriptors: Int { table.count { $0 != nil } }
-  public var openPipes: Int {
+  package var openDescriptors: Int { table.count { $0 != nil } }
+  package var openPipes: Int {
     table.count { if case .pipe(_, let isReadEnd) = $0 { isReadEnd } else { false } }
   }
 
@@ -84,7 +84,7 @@ public final class SimNetwork {
     descriptor >= 0 && Int(descriptor) < table.count ? table[Int(descriptor)] : nil
   }
 
-  public func socket(_ descriptor: Int32) -> SimSocket? {
+  package func socket(_ descriptor: Int32) -> SimSocket? {
     if case .socket(let socket) = entry(descriptor) { socket } else { nil }
   }
 
@@ -94,33 +94,33 @@ public final class SimNetwork {
 
   // MARK: Connections
 
-  public func listen(_ address: Address, backlog: Int = 128) -> SimListener {
+  package func listen(_ address: Address, backlog: Int = 128) -> SimListener {
     let listener = SimListener(address: address, backlog: backlog)
     listeners[address, default: []].append(listener)
     return listener
   }
 
   /// A descriptor of the process for a listener; several cores may hold one each.
-  public func hold(_ listener: SimListener) -> Int32 {
+  package func hold(_ listener: SimListener) -> Int32 {
     listener.holders += 1
     return open(.listener(listener)) ?? -1
   }
 
-  public func stopListening(_ listener: SimListener) {
+  package func stopListening(_ listener: SimListener) {
     listeners[listener.address]?.removeAll { $0 === listener }
     for waiting in listener.queue { waiting.reset() }
     listener.queue.removeAll()
   }
 
   /// A scripted program's socket.
-  public func makeSocket(capacity: Int) -> SimSocket {
+  package func makeSocket(capacity: Int) -> SimSocket {
     let socket = SimSocket(self, capacity: capacity)
     sockets.append(socket)
     return socket
   }
 
   /// Lets go of everything that refers to each other.
-  public func dismantle() {
+  package func dismantle() {
     events = EventHeap()
     for socket in sockets {
       socket.peer = nil
@@ -133,7 +133,7 @@ public final class SimNetwork {
   }
 
   /// Connects; `done` gets 0 or an errno, or is never called when packets vanish.
-  public func connect(
+  package func connect(
     _ socket: SimSocket, from local: Address, to address: Address, _ done: @escaping (Int32) -> Void
   ) {
     after(latency()) { [self] in

@@ -1,14 +1,14 @@
 /// The one source of chance in a simulation (SplitMix64): the same seed gives the same run.
-public struct SimRandom: RandomNumberGenerator, Sendable {
+package struct SimRandom: RandomNumberGenerator, Sendable {
   private var state: UInt64
 
-  public init(seed: UInt64) {
+  package init(seed: UInt64) {
     state = seed
     // Neighbouring seeds would otherwise begin with similar numbers.
     state = next() ^ seed &* 0xD6E8_FEB8_6659_FD93
   }
 
-  public mutating func next() -> UInt64 {
+  package mutating func next() -> UInt64 {
     state &+= 0x9E37_79B9_7F4A_7C15
     var z = state
     z = (z ^ z >> 30) &* 0xBF58_476D_1CE4_E5B9
@@ -17,17 +17,17 @@ public struct SimRandom: RandomNumberGenerator, Sendable {
   }
 
   /// 0 ..< limit; 0 when the limit is not positive.
-  public mutating func below(_ limit: Int) -> Int {
+  package mutating func below(_ limit: Int) -> Int {
     limit <= 1 ? 0 : Int(next().multipliedFullWidth(by: UInt64(limit)).high)
   }
 
   /// True this many times in a thousand.
-  public mutating func chance(_ perMille: Int) -> Bool { perMille > 0 && below(1000) < perMille }
+  package mutating func chance(_ perMille: Int) -> Bool { perMille > 0 && below(1000) < perMille }
 
-  public mutating func pick<T>(_ items: [T]) -> T { items[below(items.count)] }
+  package mutating func pick<T>(_ items: [T]) -> T { items[below(items.count)] }
 
   /// 1 ... limit, each order of magnitude about as likely as any other.
-  public mutating func size(upTo limit: Int) -> Int {
+  package mutating func size(upTo limit: Int) -> Int {
     guard limit > 1 else { return 1 }
     let bits = Int.bitWidth - limit.leadingZeroBitCount
     return min(limit, 1 + below(1 << (1 + below(bits))))
@@ -35,20 +35,20 @@ public struct SimRandom: RandomNumberGenerator, Sendable {
 }
 
 /// Bytes in order: appended behind, taken from the front.
-public struct ByteFIFO {
+package struct ByteFIFO {
   private var bytes: [UInt8] = []
   private var start = 0
 
-  public init() {}
-  public var count: Int { bytes.count - start }
-  public var isEmpty: Bool { count == 0 }
+  package init() {}
+  package var count: Int { bytes.count - start }
+  package var isEmpty: Bool { count == 0 }
 
-  public mutating func append(_ more: some Collection<UInt8>) { bytes.append(contentsOf: more) }
+  package mutating func append(_ more: some Collection<UInt8>) { bytes.append(contentsOf: more) }
 
-  public mutating func append(_ more: UnsafeRawBufferPointer) { bytes.append(contentsOf: more) }
+  package mutating func append(_ more: UnsafeRawBufferPointer) { bytes.append(contentsOf: more) }
 
   /// Takes at most `limit` bytes.
-  public mutating func take(_ limit: Int) -> [UInt8] {
+  package mutating func take(_ limit: Int) -> [UInt8] {
     let amount = min(limit, count)
     let taken = Array(bytes[start..<start + amount])
     drop(amount)
@@ -56,15 +56,18 @@ public struct ByteFIFO {
   }
 
   /// Copies out and drops as many as fit.
-  public mutating func take(into room: UnsafeMutableRawBufferPointer) -> Int {
+  package mutating func take(into room: UnsafeMutableRawBufferPointer) -> Int {
     let amount = min(room.count, count)
     guard amount > 0, let place = room.baseAddress else { return 0 }
-    bytes.withUnsafeBytes { place.copyMemory(from: $0.baseAddress! + start, byteCount: amount) }
+    bytes.withUnsafeBytes {
+      UnsafeMutableRawBufferPointer(start: place, count: amount).copyMemory(
+        from: .init(rebasing: $0[start..<start + amount]))
+    }
     drop(amount)
     return amount
   }
 
-  public mutating func removeAll() {
+  package mutating func removeAll() {
     bytes.removeAll(keepingCapacity: true)
     start = 0
   }
@@ -83,8 +86,8 @@ public struct ByteFIFO {
 /// What every stream of a simulation carries: noise that tells its own position, so that no byte need be remembered.
 ///
 /// The first eight bytes name the stream, which also says where in the noise it begins.
-public enum SimStream {
-  public static let nameBytes = 8
+package enum SimStream {
+  package static let nameBytes = 8
   private static let period = 65_521
   private static let noise: [UInt8] = {
     var random = SimRandom(seed: 0x5EED)
@@ -93,7 +96,7 @@ public enum SimStream {
   }()
 
   /// The bytes of stream `name` from `offset` on, at most 60,000.
-  public static func bytes(of name: UInt64, at offset: Int, count: Int) -> [UInt8] {
+  package static func bytes(of name: UInt64, at offset: Int, count: Int) -> [UInt8] {
     var result: [UInt8] = []
     result.reserveCapacity(count)
     var place = offset
@@ -108,11 +111,12 @@ public enum SimStream {
     return result
   }
 
-  public static func matches(_ bytes: [UInt8], _ name: UInt64, at offset: Int) -> Bool {
+  package static func matches(_ bytes: [UInt8], _ name: UInt64, at offset: Int) -> Bool {
     var place = 0
     while place < bytes.count {
       let piece = min(60_000, bytes.count - place)
-      guard Array(bytes[place..<place + piece]) == self.bytes(of: name, at: offset + place, count: piece) else {
+      guard Array(bytes[place..<place + piece]) == self.bytes(of: name, at: offset + place, count: piece)
+      else {
         return false
       }
       place += piece
@@ -121,7 +125,7 @@ public enum SimStream {
   }
 
   /// The name that the first eight bytes give.
-  public static func name(in bytes: [UInt8]) -> UInt64? {
+  package static func name(in bytes: [UInt8]) -> UInt64? {
     guard bytes.count >= nameBytes else { return nil }
     return (0..<nameBytes).reduce(0) { $0 | UInt64(bytes[$1]) << UInt64(8 * $1) }
   }

@@ -2,27 +2,27 @@ import Glibc
 import Reactor
 
 /// One end of a stream connection as Linux's TCP has it: bounded room, FIN after the last byte, RST, `sk_err`.
-public final class SimSocket {
+package final class SimSocket {
   unowned let network: SimNetwork
-  public internal(set) var local: Address?
-  public internal(set) var remote: Address?
-  public internal(set) var peer: SimSocket?
+  package internal(set) var local: Address?
+  package internal(set) var remote: Address?
+  package internal(set) var peer: SimSocket?
   /// Who hears of changes: a kernel's operations, or a scripted program.
-  public var changed: (() -> Void)?
+  package var changed: (() -> Void)?
 
   /// Bytes that came and were not read yet.
-  public private(set) var arrived = ByteFIFO()
+  package private(set) var arrived = ByteFIFO()
   /// The peer's FIN came after the last byte.
-  public private(set) var finArrived = false
+  package private(set) var finArrived = false
   /// The pending error; the first call that returns it clears it, and what follows sees only a dead connection.
   var error: Int32 = 0
-  public private(set) var isDead = false
-  public private(set) var isShut = false
-  public private(set) var isClosed = false
+  package private(set) var isDead = false
+  package private(set) var isShut = false
+  package private(set) var isClosed = false
   /// An injected fault hit this end: nothing is promised any more for the connection.
-  public var isDisturbed = false
+  package var isDisturbed = false
   /// This end cut the connection, or refused what came after its close.
-  public private(set) var didReset = false
+  package private(set) var didReset = false
   /// Bytes on the wire to the peer and unread over there together never exceed this.
   var capacity: Int
   private var onTheWire = 0
@@ -34,18 +34,18 @@ public final class SimSocket {
     self.capacity = capacity
   }
 
-  public var isConnected: Bool { peer != nil }
+  package var isConnected: Bool { peer != nil }
 
   var room: Int { max(0, capacity - onTheWire - (peer?.arrived.count ?? 0)) }
 
   /// As `poll(2)` has it: writable only when a third is free.
-  public var isWritable: Bool { isDead || isShut || error != 0 || (peer != nil && 3 * room >= capacity) }
-  public var isReadable: Bool { isDead || finArrived || error != 0 || !arrived.isEmpty }
+  package var isWritable: Bool { isDead || isShut || error != 0 || (peer != nil && 3 * room >= capacity) }
+  package var isReadable: Bool { isDead || finArrived || error != 0 || !arrived.isEmpty }
 
   // MARK: Calls of the owner
 
   /// Bytes taken, or a negative errno.
-  public func send(_ bytes: UnsafeRawBufferPointer) -> Int {
+  package func send(_ bytes: UnsafeRawBufferPointer) -> Int {
     if error != 0 { return takeError() }
     guard !isDead, !isShut, let peer else { return -Int(EPIPE) }
     let count = min(bytes.count, room)
@@ -61,10 +61,10 @@ public final class SimSocket {
     return count
   }
 
-  public func send(_ bytes: [UInt8]) -> Int { bytes.withUnsafeBytes { send($0) } }
+  package func send(_ bytes: [UInt8]) -> Int { bytes.withUnsafeBytes { send($0) } }
 
   /// Bytes read, 0 at the end, or a negative errno.
-  public func receive(into room: UnsafeMutableRawBufferPointer) -> Int {
+  package func receive(into room: UnsafeMutableRawBufferPointer) -> Int {
     if !arrived.isEmpty {
       defer { peer?.changed?() }
       return arrived.take(into: room)
@@ -72,7 +72,7 @@ public final class SimSocket {
     return receiveNothing()
   }
 
-  public func receive(_ limit: Int) -> (result: Int, bytes: [UInt8]) {
+  package func receive(_ limit: Int) -> (result: Int, bytes: [UInt8]) {
     guard !arrived.isEmpty else { return (receiveNothing(), []) }
     let bytes = arrived.take(limit)
     peer?.changed?()
@@ -91,7 +91,7 @@ public final class SimSocket {
   }
 
   /// SHUT_WR.
-  public func halfClose() {
+  package func halfClose() {
     guard !isShut, !isDead, let peer else { return }
     isShut = true
     let epoch = epoch
@@ -101,7 +101,7 @@ public final class SimSocket {
   }
 
   /// Closes; unread bytes make it a reset, as on Linux.
-  public func close() {
+  package func close() {
     guard !isClosed else { return }
     let unread = !arrived.isEmpty
     isClosed = true
@@ -111,7 +111,7 @@ public final class SimSocket {
   }
 
   /// Closes with a reset.
-  public func reset() {
+  package func reset() {
     guard !isClosed else { return }
     isClosed = true
     changed = nil
@@ -129,7 +129,7 @@ public final class SimSocket {
   }
 
   /// The connection dies under its owner, who finds `code`; the peer is not told.
-  public func fail(_ code: Int32) {
+  package func fail(_ code: Int32) {
     guard !isDead else { return }
     isDead = true
     error = code
@@ -177,12 +177,12 @@ public final class SimSocket {
 }
 
 /// A listening socket with its queue of connections nobody has accepted yet.
-public final class SimListener {
+package final class SimListener {
   let address: Address
   let backlog: Int
   var queue: [SimSocket] = []
   var holders = 0
-  public var changed: [() -> Void] = []
+  package var changed: [() -> Void] = []
 
   init(address: Address, backlog: Int) {
     self.address = address
@@ -190,5 +190,5 @@ public final class SimListener {
   }
 
   /// The oldest waiting connection, for a scripted program.
-  public func accept() -> SimSocket? { queue.isEmpty ? nil : queue.removeFirst() }
+  package func accept() -> SimSocket? { queue.isEmpty ? nil : queue.removeFirst() }
 }

@@ -2,7 +2,7 @@ import Glibc
 import Reactor
 
 /// What one kernel interface knows of the process's descriptors, and the calls that return at once.
-public class SimSystem: Kernel {
+package class SimSystem: Kernel {
   enum Kind { case accept, receive, pollRead, connect, pollWrite }
 
   struct Armed {
@@ -10,11 +10,11 @@ public class SimSystem: Kernel {
     let token: Token
   }
 
-  public let network: SimNetwork
-  public var faults = SimFaults()
-  public internal(set) var calls = SimCalls()
+  package let network: SimNetwork
+  package var faults = SimFaults()
+  package internal(set) var calls = SimCalls()
   /// Room in the buffers of sockets that this process opens.
-  public var socketCapacity: () -> Int = { 65_536 }
+  package var socketCapacity: () -> Int = { 65_536 }
 
   var reads: [Int32: Armed] = [:]
   var writes: [Int32: Armed] = [:]
@@ -29,7 +29,7 @@ public class SimSystem: Kernel {
     super.init(buffers: buffers)
   }
 
-  public override var now: Instant { network.now }
+  package override var now: Instant { network.now }
 
   func note(_ descriptor: Int32) {
     if changed.insert(descriptor).inserted { changes.append(descriptor) }
@@ -47,7 +47,7 @@ public class SimSystem: Kernel {
 
   // MARK: Calls that return at once
 
-  public override func socket(family: Int32) -> Int32 {
+  package override func socket(family: Int32) -> Int32 {
     calls.sockets += 1
     if faults.nextSocket != 0 {
       defer { faults.nextSocket = 0 }
@@ -60,11 +60,11 @@ public class SimSystem: Kernel {
     return descriptor
   }
 
-  public override func setOption(_ descriptor: Int32, _ level: Int32, _ name: Int32, _ value: Int32) {
+  package override func setOption(_ descriptor: Int32, _ level: Int32, _ name: Int32, _ value: Int32) {
     mustBeOpen(descriptor, "setOption")
   }
 
-  public override func setKeepalive(_ descriptor: Int32, after silence: Instant.Span, giveUp: Instant.Span) {
+  package override func setKeepalive(_ descriptor: Int32, after silence: Instant.Span, giveUp: Instant.Span) {
     mustBeOpen(descriptor, "setKeepalive")
   }
 
@@ -72,14 +72,14 @@ public class SimSystem: Kernel {
     if network.entry(descriptor) == nil { network.complain("\(call) on \(descriptor), which is not open") }
   }
 
-  public override func peerAddress(_ descriptor: Int32) -> Address? {
+  package override func peerAddress(_ descriptor: Int32) -> Address? {
     guard let socket = network.socket(descriptor) else { return nil }
     return socket.isDead ? nil : socket.remote
   }
 
-  public override func localAddress(_ descriptor: Int32) -> Address? { network.socket(descriptor)?.local }
+  package override func localAddress(_ descriptor: Int32) -> Address? { network.socket(descriptor)?.local }
 
-  public override func read(_ descriptor: Int32, into room: UnsafeMutableRawBufferPointer) -> Int {
+  package override func read(_ descriptor: Int32, into room: UnsafeMutableRawBufferPointer) -> Int {
     guard let socket = network.socket(descriptor) else {
       network.complain("read on \(descriptor), which is not open")
       return -Int(EBADF)
@@ -88,20 +88,20 @@ public class SimSystem: Kernel {
     return socket.receive(into: UnsafeMutableRawBufferPointer(rebasing: room[..<limit]))
   }
 
-  public override func acceptNow(_ listener: Int32) -> Int32 {
+  package override func acceptNow(_ listener: Int32) -> Int32 {
     guard let found = network.listener(listener) else { return -EBADF }
     return found.queue.isEmpty ? -EAGAIN : acceptOne(found)
   }
 
-  public override func halfClose(_ descriptor: Int32) {
+  package override func halfClose(_ descriptor: Int32) {
     mustBeOpen(descriptor, "halfClose")
     if sending.contains(descriptor) { network.complain("half-close of \(descriptor) under a send") }
     network.socket(descriptor)?.halfClose()
   }
 
-  public override func close(_ descriptor: Int32) { close(descriptor, reset: false) }
+  package override func close(_ descriptor: Int32) { close(descriptor, reset: false) }
 
-  public override func reset(_ descriptor: Int32) { close(descriptor, reset: true) }
+  package override func reset(_ descriptor: Int32) { close(descriptor, reset: true) }
 
   private func close(_ descriptor: Int32, reset: Bool) {
     mustBeOpen(descriptor, "close")
@@ -120,7 +120,7 @@ public class SimSystem: Kernel {
 
   // MARK: Pipes
 
-  public override func makePipe(capacity: Int32) -> Pipe? {
+  package override func makePipe(capacity: Int32) -> Pipe? {
     calls.pipes += 1
     guard !faults.noPipes, !network.random.chance(faults.scarce) else { return nil }
     let granted = max(4096, min(capacity, faults.pipeCapacity))
@@ -133,7 +133,7 @@ public class SimSystem: Kernel {
     return Pipe(readEnd: readEnd, writeEnd: writeEnd, capacity: granted)
   }
 
-  public override func closePipe(_ pipe: Pipe) {
+  package override func closePipe(_ pipe: Pipe) {
     for end in [pipe.readEnd, pipe.writeEnd] {
       guard case .pipe = network.entry(end) else {
         network.complain("closePipe of \(end), which is no pipe")
@@ -143,7 +143,7 @@ public class SimSystem: Kernel {
     }
   }
 
-  public override func splice(from: Int32, to: Int32, count: Int) -> Int {
+  package override func splice(from: Int32, to: Int32, count: Int) -> Int {
     calls.splices += 1
     if network.random.chance(faults.mild) { return -Int(network.random.pick([EAGAIN, EINTR])) }
     let most = network.random.chance(faults.mild) ? 1 + network.random.below(count) : count

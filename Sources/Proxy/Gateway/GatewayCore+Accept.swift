@@ -33,22 +33,24 @@ extension GatewayCore {
     case 0..., -ECONNABORTED, -EINTR, -EPROTO, -EAGAIN:
       // An accept that ended together with a good one, or a connection that died in the queue: go on.
       startListeners()
-    case -ECANCELED: break
+    case -ECANCELED where acceptPause != .none: break
+    case -ECANCELED: startListeners()
     default: pauseAccepting(SystemError(code: -completion.result))
     }
   }
 
   /// Out of descriptors: clients wait in the kernel's queue until a connection ends or a moment has passed, instead of
   /// the process ending (as etcd's gateway does) or spinning on the error.
-  private func pauseAccepting(_ error: SystemError) {
+  func pauseAccepting(_ error: SystemError) {
+    guard acceptPause == .none, drainDeadline == nil else { return }
     shared.counters.add(1, core: index, .acceptPauses)
     log.warn(
       "accepting paused; new clients wait in the kernel's queue. Raise the descriptor limit or lower "
         + "--max-connections", .error(error), .int("active", Int64(sessions.count)))
-    guard acceptPause == .none else { return }
-    acceptPause = timers.schedule(
-      at: now + .milliseconds(Self.acceptPauseMilliseconds),
-      Token(owner: Owner.listener, operation: 1, handle: Handle(slot: 0, generation: 0)))
+    for index in listeners.indices where listeners[index].isAccepting {
+      kernel.cancel(listenerToken(index), on: listeners[index].descriptor)
+    }
+    schedulePause()
   }
 
   /// The pause is over, or a descriptor came free.
@@ -56,7 +58,36 @@ extension GatewayCore {
     guard acceptPause != .none else { return }
     timers.cancel(acceptPause)
     acceptPause = .none
-    if drainDeadline == nil { startListeners() }
+    guard drainDeadline == nil else { return }
+    if takeOneByOne() {
+      startListeners()
+    } else {
+      schedulePause()
+    }
+  }
+
+  /// Takes clients from the queue as long as there is a descriptor for their endpoint too; false when there is not.
+  ///
+  /// The kernel's own accept would go on to the last descriptor, and then nobody could be connected.
+  private func takeOneByOne() -> Bool {
+    for listener in listeners where !listener.isAccepting {
+      while true {
+        let spare = kernel.socket(family: AF_INET)
+        guard spare >= 0 else { return false }
+        let client = kernel.acceptNow(listener.descriptor)
+        kernel.close(spare)
+        if client == -EMFILE || client == -ENFILE { return false }
+        guard client >= 0 else { break }
+        admit(client)
+      }
+    }
+    return true
+  }
+
+  private func schedulePause() {
+    acceptPause = timers.schedule(
+      at: now + .milliseconds(Self.acceptPauseMilliseconds),
+      Token(owner: Owner.listener, operation: 1, handle: Handle(slot: 0, generation: 0)))
   }
 
   func admit(_ client: Int32) {

@@ -24,7 +24,7 @@ extension GatewayCore {
       case 0: return
       case EMFILE, ENFILE, ENOMEM, ENOBUFS:
         // This machine's trouble, the same for every endpoint; an attempt under way may still succeed.
-        if !setup.isConnecting { end(&session, handle, .noDescriptor) }
+        if !setup.isConnecting { awaitDescriptor(&session, handle, next, SystemError(code: code)) }
         return
       default:
         target = nextAddress(next)
@@ -37,6 +37,44 @@ extension GatewayCore {
     if !setup.isConnecting {
       shared.counters.add(1, core: index, .noEndpoint)
       end(&session, handle, .noEndpoint)
+    }
+  }
+
+  /// The client stays for as long as a connect may take: others end, and no more of them are let in meanwhile.
+  private func awaitDescriptor(
+    _ session: inout Session, _ handle: Handle, _ target: Target, _ error: SystemError
+  ) {
+    guard let setup = session.setup else { return }
+    pauseAccepting(error)
+    let since = setup.postponed?.since ?? now
+    guard now - since < options.connectTimeout.span else { return end(&session, handle, .noDescriptor) }
+    if setup.postponed == nil { waiting.append(handle) }
+    setup.postponed = .init(since: since, endpoint: target.endpoint, address: target.address)
+    cancelTimer(&session)
+    session.timer = timers.schedule(
+      at: now + .milliseconds(Limits.descriptorPauseMilliseconds), token(Operation.timer, handle))
+  }
+
+  /// Goes on where the session found no descriptor.
+  private func resume(_ session: inout Session, _ handle: Handle) {
+    let target = session.setup?.postponed.map { ($0.endpoint, $0.address) }
+    tryNext(&session, handle, second: false, first: target)
+  }
+
+  /// Descriptors came free: those who wait for one go before new clients.
+  func serveWaiting() {
+    let handles = waiting
+    waiting.removeAll(keepingCapacity: true)
+    for handle in handles {
+      _ = sessions.edit(handle) { session in
+        guard session.phase == .connecting, let setup = session.setup, !setup.isConnecting,
+          let put = setup.postponed
+        else { return }
+        setup.postponed = nil
+        tryNext(&session, handle, second: false, first: (put.endpoint, put.address))
+        setup.postponed?.since = put.since
+        touch(&session, handle)
+      }
     }
   }
 
@@ -70,16 +108,15 @@ extension GatewayCore {
       descriptor: descriptor, endpoint: target.endpoint, address: target.address, started: now)
     if second { setup.attempts.1 = attempt } else { setup.attempts.0 = attempt }
     setup.tried.insert(target.endpoint.slot)
+    setup.postponed = nil
     kernel.connect(descriptor, to: address, token(Operation.connect | (second ? 1 : 0), handle))
     scheduleAttemptTimer(&session, handle)
     return 0
   }
 
   private func scheduleAttemptTimer(_ session: inout Session, _ handle: Handle) {
+    guard let setup = session.setup, setup.isConnecting else { return }
     cancelTimer(&session)
-    guard let setup = session.setup, setup.attempts.0.isInFlight || setup.attempts.1.isInFlight else {
-      return
-    }
     var due = Instant.distantFuture
     for attempt in [setup.attempts.0, setup.attempts.1] where attempt.isInFlight {
       due = min(due, attempt.started + options.connectTimeout.span)
@@ -146,6 +183,7 @@ extension GatewayCore {
       setup.attempts.1.isAbandoned = true
       kernel.cancel(token(Operation.connect | 1, handle), on: setup.attempts.1.descriptor)
     }
+    if !setup.isConnecting { return resume(&session, handle) }
     // Only one attempt under way, and it is slow: race it against the next endpoint, or the next address of this one.
     if setup.attempts.0.isInFlight != setup.attempts.1.isInFlight {
       let slow = setup.attempts.0.isInFlight ? setup.attempts.0 : setup.attempts.1

@@ -59,7 +59,8 @@ extension GatewayCore {
     shared.admission.release(session.source)
     report(session)
     gate.leave()
-    resumeAccepting()
+    if !waiting.isEmpty { serveWaiting() }
+    if waiting.isEmpty { resumeAccepting() }
   }
 
   /// A stream that was cut is reset, so that nobody takes the cut for its end.

@@ -35,6 +35,8 @@ final class GatewayCore: Core {
   var touched: [Handle] = []
   /// Sessions whose receive ran out of buffers.
   var starved: [Handle] = []
+  /// Sessions that wait for a descriptor to connect with.
+  var waiting: [Handle] = []
   var drainDeadline: Instant?
   var acceptPause = TimerWheel.Timer.none
   var sweepTimer = TimerWheel.Timer.none

@@ -141,7 +141,7 @@ final class Prober {
     let interval = shared.options.healthInterval.span
     let isHeard = now - board.lastHeard(slot: slot) < interval
     // Seldom, where asking is noisy or the traffic itself shows that the endpoint lives.
-    guard isProven(watch), question == .greeting || isHeard else { return true }
+    guard board.status(slot) == .up, isProven(watch), question == .greeting || isHeard else { return true }
     return now >= watch.next + Instant.Span(nanoseconds: interval.nanoseconds &* (Timing.seldom - 1))
   }
 

@@ -111,6 +111,16 @@ struct Session: ~Copyable {
     /// What the client has sent since, once there was an endpoint to send it to.
     var replay: Replay?
 
+    /// The attempt for which there was no descriptor.
+    var postponed: Postponed?
+
+    /// An attempt that waits for a descriptor.
+    struct Postponed {
+      var since: Instant
+      let endpoint: Endpoint
+      let address: Int
+    }
+
     /// An attempt is under way.
     var isConnecting: Bool { attempts.0.isInFlight || attempts.1.isInFlight }
 
