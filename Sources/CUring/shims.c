@@ -1,6 +1,8 @@
 #include "curing.h"
 
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <sched.h>
 #include <unistd.h>
@@ -33,6 +35,12 @@ int rw_receive_message(int fd, const struct iovec *pieces, int count) {
   struct msghdr message = {.msg_iov = (struct iovec *)pieces, .msg_iovlen = (size_t)count};
   ssize_t got = recvmsg(fd, &message, MSG_DONTWAIT);
   return got < 0 ? -errno : (int)got;
+}
+
+bool rw_tcp_is_closed(int fd) {
+  struct tcp_info info;
+  socklen_t length = sizeof info;
+  return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) == 0 && info.tcpi_state == TCP_CLOSE;
 }
 
 int rw_set_cpu(int cpu) {

@@ -99,6 +99,11 @@ package class SimSystem: Kernel {
     network.socket(descriptor)?.halfClose()
   }
 
+  package override func isReset(_ descriptor: Int32) -> Bool {
+    guard let socket = network.socket(descriptor) else { return false }
+    return socket.isDead
+  }
+
   package override func close(_ descriptor: Int32) { close(descriptor, reset: false) }
 
   package override func reset(_ descriptor: Int32) { close(descriptor, reset: true) }

@@ -91,6 +91,7 @@ int rw_pipe(int ends[2], int capacity);
 long rw_splice(int from, int to, size_t count);
 int rw_send_message(int fd, const struct iovec *pieces, int count);
 int rw_receive_message(int fd, const struct iovec *pieces, int count);
+bool rw_tcp_is_closed(int fd);
 int rw_set_cpu(int cpu);
 int rw_allowed_cpus(int *cpus, int room);
 int rw_thread_name(const char *name);

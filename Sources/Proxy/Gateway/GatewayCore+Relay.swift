@@ -9,14 +9,19 @@ extension GatewayCore {
   ) {
     switch direction {
     case .up:
+      session.up.isReturnClosed = session.down.outcome == .ended
       if !session.isAnswered { noteFirstBytes(session, completion) }
-      pumpCompleted(&session.up, handle, completion)
-    case .down: pumpCompleted(&session.down, handle, completion)
+      pumpCompleted(&session.up, handle, completion, from: session.client)
+    case .down:
+      session.down.isReturnClosed = session.up.outcome == .ended
+      pumpCompleted(&session.down, handle, completion, from: session.endpoint)
     }
     noteTraffic(&session, completion, direction)
   }
 
-  private func pumpCompleted(_ pump: inout Pump, _ handle: Handle, _ completion: Completion) {
+  private func pumpCompleted(
+    _ pump: inout Pump, _ handle: Handle, _ completion: Completion, from source: Int32
+  ) {
     switch completion.token.operation & ~1 {
     case Operation.receive:
       if completion.result > 0, completion.buffer != BufferPool.none {
@@ -24,7 +29,7 @@ extension GatewayCore {
       } else if completion.buffer != BufferPool.none {
         kernel.release(completion.buffer)
       }
-      if !completion.more { receiveEnded(&pump, handle, completion.result) }
+      if !completion.more { receiveEnded(&pump, handle, completion.result, source) }
     case Operation.send: pump.sent(completion.result, kernel)
     case Operation.pollSource: pump.sourceReadable()
     default: pump.destinationWritable()
@@ -42,9 +47,9 @@ extension GatewayCore {
     unsafe session.setup?.replay?.take(received.bytes)
   }
 
-  private func receiveEnded(_ pump: inout Pump, _ handle: Handle, _ result: Int32) {
+  private func receiveEnded(_ pump: inout Pump, _ handle: Handle, _ result: Int32, _ source: Int32) {
     // The kernel may end a multishot receive together with bytes; it only means that it has to be armed again.
-    pump.receiveEnded(result > 0 ? -EAGAIN : result)
+    pump.receiveEnded(result > 0 ? -EAGAIN : result == 0 ? end(of: pump, source) : result)
     if pump.isStarved { starved.append(handle) }
   }
 
@@ -78,8 +83,10 @@ extension GatewayCore {
       move(&session, handle)
       if session.phase != .ending { return }
     }
+    session.up.isReturnClosed = session.down.outcome == .ended
     if case .destinationBroke(let code) = session.down.outcome { session.up.sourceFailed(elsewhere: code) }
     drive(&session.up, handle, .up, from: session.client, to: session.endpoint)
+    session.down.isReturnClosed = session.up.outcome == .ended
     if case .destinationBroke(let code) = session.up.outcome { session.down.sourceFailed(elsewhere: code) }
     drive(&session.down, handle, .down, from: session.endpoint, to: session.client)
     count(&session)
@@ -150,7 +157,13 @@ extension GatewayCore {
   private func fill(_ pump: inout Pump, _ source: Int32) {
     if pump.pipe == nil { pump.lend(pipes.borrow(kernel)) }
     guard let pipe = pump.pipe else { return }
-    pump.filled(kernel.splice(from: source, to: pipe.writeEnd, count: Int(pipe.capacity)))
+    let moved = kernel.splice(from: source, to: pipe.writeEnd, count: Int(pipe.capacity))
+    pump.filled(moved == 0 ? Int(end(of: pump, source)) : moved)
+  }
+
+  /// 0 when the source's end of stream is one, else the errno of the reset that it stands for.
+  private func end(of pump: borrowing Pump, _ source: Int32) -> Int32 {
+    !pump.isReturnClosed && kernel.isReset(source) ? -ECONNRESET : 0
   }
 
   private func drain(_ pump: inout Pump, _ destination: Int32) {

@@ -63,6 +63,8 @@ struct Pump: ~Copyable {
 
   /// How the direction stands; never changes back from anything but `open`.
   private(set) var outcome = Outcome.open
+  /// Set by the owner once the way back to the source is closed: its connection may then be gone without having broken.
+  var isReturnClosed = false
   /// Bytes that have left to the destination.
   private(set) var moved: UInt64 = 0
   /// Bytes that have come in, by whatever way, preloaded ones included.

@@ -111,6 +111,10 @@ open class Kernel {
     Sockets.setKeepalive(descriptor, after: silence, giveUp: giveUp)
   }
 
+  /// True when the peer has reset the connection, although a read may report an end of stream: Linux tells the error of
+  /// a socket once, and a partly successful send or splice swallows it. Only asked before we have closed our own direction.
+  open func isReset(_ descriptor: Int32) -> Bool { rw_tcp_is_closed(descriptor) }
+
   /// A connection that waits in the listener's queue, or a negative errno (`EAGAIN` when there is none).
   open func acceptNow(_ listener: Int32) -> Int32 { rw_accept(listener) }
 
