@@ -59,11 +59,10 @@ extension GatewayCore {
     timers.cancel(acceptPause)
     acceptPause = .none
     guard drainDeadline == nil else { return }
-    if takeOneByOne() {
-      startListeners()
-    } else {
-      schedulePause()
-    }
+    let isEnough = takeOneByOne()
+    // One of those just taken may have found no descriptor, which has paused accepting again.
+    guard acceptPause == .none else { return }
+    if isEnough { startListeners() } else { schedulePause() }
   }
 
   /// Takes clients from the queue as long as there is a descriptor for their endpoint too; false when there is not.

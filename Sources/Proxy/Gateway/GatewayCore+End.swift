@@ -106,6 +106,7 @@ extension GatewayCore {
     guard drainDeadline == nil else { return }
     takeQueuedClients()
     drainDeadline = deadline
+    resumeAccepting()  // Which, while draining, only calls the pause off.
     for index in listeners.indices {
       if listeners[index].isAccepting {
         kernel.cancel(
