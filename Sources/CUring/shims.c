@@ -61,3 +61,20 @@ int rw_allowed_cpus(int *cpus, int room) {
 }
 
 int rw_thread_name(const char *name) { return -pthread_setname_np(pthread_self(), name); }
+
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define RW_THREAD_SANITIZER 1
+#endif
+#endif
+
+#ifdef RW_THREAD_SANITIZER
+void AnnotateNewMemory(const char *file, int line, const volatile void *memory, long size);
+
+void rw_ring_is_new(const struct io_uring *ring) {
+  AnnotateNewMemory(__FILE__, __LINE__, ring->sq.sqes, (long)(ring->sq.ring_entries * sizeof(struct io_uring_sqe)));
+  AnnotateNewMemory(__FILE__, __LINE__, ring->sq.ring_ptr, (long)ring->sq.ring_sz);
+}
+#else
+void rw_ring_is_new(const struct io_uring *ring) { (void)ring; }
+#endif

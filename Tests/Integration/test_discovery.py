@@ -10,7 +10,6 @@ from support.certificates import Authority
 from support.waiting import PATIENCE, Stopwatch, until
 
 HTTP, HTTPS = "_etcd-client._tcp.cluster.test", "_etcd-client-ssl._tcp.cluster.test"
-needs_tls = pytest.mark.skipif(program.is_stub("TLSHandshake"), reason="the TLS part is a placeholder")
 
 
 def list_servers(dns, name, servers, ttl=60, priorities=None, weights=None):
@@ -195,7 +194,6 @@ def ask_securely(made, authority):
         return stream.recv(100)
 
 
-@needs_tls
 def test_certificates_of_the_authority_are_accepted(gateway, dns, secure, authority):
     list_servers(dns, HTTPS, [secure])
     made = discovering(gateway, dns, "--trusted-ca-file", authority.certificate())
@@ -203,7 +201,6 @@ def test_certificates_of_the_authority_are_accepted(gateway, dns, secure, author
     assert ask_securely(made, authority) == b"secret"
 
 
-@needs_tls
 @pytest.mark.parametrize("ca", ["other", "missing", "garbage"])
 def test_other_certificates_are_refused(dns, secure, tmp_path, ca):
     list_servers(dns, HTTPS, [secure])
@@ -220,7 +217,6 @@ def test_other_certificates_are_refused(dns, secure, tmp_path, ca):
     assert "failed to validate discovered endpoints" in result.stderr
 
 
-@needs_tls
 def test_a_certificate_for_another_name_is_refused(dns, secure, authority):
     dns.set("elsewhere.test", "A", ["127.0.0.1"])
     dns.set(HTTPS, "SRV", [(0, 0, secure.port, "elsewhere.test.")])
@@ -230,7 +226,6 @@ def test_a_certificate_for_another_name_is_refused(dns, secure, authority):
     assert result.returncode == 1
 
 
-@needs_tls
 def test_one_bad_endpoint_beside_a_good_one(gateway, dns, secure, peers, authority):
     """What is only a TCP listener passes etcd's check; here it is left out."""
     plain = peers.named("plain")

@@ -144,7 +144,6 @@ def test_tcp_probes_send_nothing(gateway, peers):
         assert connection.recv(1) == b""
 
 
-@pytest.mark.skipif(program.is_stub("TLSHandshake"), reason="the TLS part is a placeholder")
 def test_tls_is_learned_from_the_first_byte(gateway, peers):
     """Members that speak TLS get no plain text from probes."""
     seen = []

@@ -11,9 +11,6 @@ from support import net
 from support import gateway as program
 from support.waiting import until
 
-pytestmark = pytest.mark.skipif(
-    program.is_stub("ServiceManager"), reason="the service manager part is a placeholder")
-
 # Does what systemd does between fork and exec: the socket becomes descriptor 3, LISTEN_PID the process.
 LAUNCH = ("import os, sys; os.dup2(int(sys.argv[1]), 3); os.environ['LISTEN_PID'] = str(os.getpid()); "
           "os.execv(sys.argv[2], sys.argv[2:])")

@@ -96,13 +96,16 @@ import Proxy
     (.unix("/a"), four),
   ]
 
+  /// Version 2 of a connection that the peer opened for itself, such as a health check.
+  static let localBlock: [UInt8] = signature + [0x20, 0x00, 0, 0]
+
   static func written() -> [[UInt8]] {
     pairs.flatMap {
       [
         ProxyProtocol.line(source: $0.0, destination: $0.1),
         ProxyProtocol.block(source: $0.0, destination: $0.1),
       ]
-    } + [ProxyProtocol.localBlock]
+    } + [Self.localBlock]
   }
 
   @Test func everyPrefixAsksForMore() {
@@ -127,7 +130,7 @@ import Proxy
     for (source, destination) in Self.pairs.dropFirst(2) {
       #expect(ProxyProtocol.line(source: source, destination: destination) == Array("PROXY UNKNOWN\r\n".utf8))
     }
-    #expect(Self.parse(ProxyProtocol.localBlock) == .header(source: nil, destination: nil, length: 16))
+    #expect(Self.parse(Self.localBlock) == .header(source: nil, destination: nil, length: 16))
   }
 
   @Test func writesTheBytesOfTheFormat() {

@@ -85,6 +85,10 @@ static inline void rw_prep_message(struct io_uring_sqe *sqe, int ring_fd, uint64
   sqe->user_data = user_data;
 }
 
+// Tells ThreadSanitizer, when there is one, that the ring's memory is new. liburing maps and unmaps it by system calls that
+// the sanitizer does not see, so it would take what an earlier ring did at the same address for a race with this one.
+void rw_ring_is_new(const struct io_uring *ring);
+
 // Calls that need _GNU_SOURCE. All return -errno instead of setting it.
 int rw_accept(int listener);
 int rw_pipe(int ends[2], int capacity);

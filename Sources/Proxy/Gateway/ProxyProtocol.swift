@@ -160,9 +160,6 @@ extension ProxyProtocol {
     return signature2 + [0x21, family, 0, UInt8(addresses.count)] + addresses
   }
 
-  /// The version 2 header of a connection that the proxy opens for itself, for example a health check.
-  public static let localBlock: [UInt8] = signature2 + [0x20, 0x00, 0, 0]
-
   /// Two addresses of one family, without zones, and the size of each in version 2.
   private struct Pair {
     let source: Address

@@ -59,6 +59,7 @@ internal import Glibc
       unsafe ring.deallocate()
       throw SystemError(code: -made)
     }
+    unsafe rw_ring_is_new(ring)
     return unsafe ring
   }
 

@@ -23,12 +23,6 @@ def run(*arguments, program=BINARY, seconds=30, **options):
     return subprocess.run([program, *arguments], capture_output=True, text=True, timeout=seconds, **options)
 
 
-def is_stub(name):
-    """Whether a part is only a placeholder in this tree, so that it cannot be tested yet."""
-    stubs = ROOT / "Sources" / "Proxy" / "TLS" / "Stub.swift"
-    return stubs.exists() and f"struct {name}" in stubs.read_text()
-
-
 class Gateway:
     """A running `gateway start`. Log lines are collected as they come; `lines` has them as dictionaries."""
 
