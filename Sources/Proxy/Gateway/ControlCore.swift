@@ -49,7 +49,7 @@ final class ControlCore: Core {
   /// - Throws: a sentence for the operator when there is no endpoint to go to.
   func findEndpoints() throws(StartFailure) -> EndpointTable {
     let source = try EndpointSource(
-      core: self, shared: shared, resolverOwner: Owner.resolver, discoveryOwner: Owner.discovery)
+      core: self, context: shared.endpoints, resolverOwner: Owner.resolver, discoveryOwner: Owner.discovery)
     endpoints = source
     source.start()
     while !source.isSettled && !isAborted { turn() }

@@ -73,7 +73,7 @@ extension GatewayCore {
       log.warn("dropped a client", .string("reason", session.reason.rawValue))
     }
     guard options.accessLog else { return }
-    let endpoint = shared.names.name(of: Int(session.slot))
+    let endpoint = shared.endpoints.names.name(of: Int(session.slot))
     log.info(
       "connection", .string("client", (session.announced ?? session.source)?.description ?? "unknown"),
       .string("endpoint", endpoint), .uint("bytes-up", session.up.moved),

@@ -19,10 +19,9 @@ enum CoreMessage: Sendable {
 final class GatewayShared: Sendable {
   let options: GatewayOptions
   let log: Log
-  let board: EndpointBoard
+  let endpoints: EndpointContext
   let counters: GatewayCounters
   let admission: Admission
-  let names = EndpointNames()
   private let cores = Atomic<Int>(0)
   let links: [CoreLink]
   /// The way back to the control thread.
@@ -41,7 +40,7 @@ final class GatewayShared: Sendable {
     self.options = options
     self.log = log
     self.backend = backend
-    board = EndpointBoard(cores: cores, slots: Limits.endpoints)
+    endpoints = EndpointContext(settings: options.endpointSettings, log: log, cores: cores)
     counters = GatewayCounters(cores: cores)
     admission = Admission(connections: connectionLimit, perSource: options.maxConnectionsPerSource)
     links = (0..<cores).map { _ in CoreLink() }
@@ -49,6 +48,9 @@ final class GatewayShared: Sendable {
 }
 
 extension GatewayShared {
+  /// What is known of the endpoints.
+  var board: EndpointBoard { endpoints.board }
+
   /// A core's ring is up, and it is about to run.
   func attach(_ core: Int, _ kernel: Kernel) {
     links[core].attach(kernel)
@@ -116,23 +118,6 @@ extension GatewayShared {
 
   /// Pings answered so far.
   var answeredPings: UInt64 { pongs.load(ordering: .relaxed) }
-}
-
-/// The names behind the board's slots, for logs; written when endpoints change.
-final class EndpointNames: Sendable {
-  private let names = Mutex<[String]>([])
-
-  func set(_ slot: Int, _ name: String) {
-    names.withLock { names in
-      while names.count <= slot { names.append("") }
-      names[slot] = name
-    }
-  }
-
-  /// Empty for a connection that never found an endpoint.
-  func name(of slot: Int) -> String {
-    names.withLock { slot >= 0 && slot < $0.count ? $0[slot] : "" }
-  }
 }
 
 /// Who may come in. Connections are counted over all cores; sources only when there is a limit for them.

@@ -23,7 +23,7 @@ final class Discovery {
   }
 
   private unowned let core: Core
-  private let shared: GatewayShared
+  private let context: EndpointContext
   private let resolver: Resolver
   private let check: SecureCheck
   private var queries: [Query] = []
@@ -37,11 +37,11 @@ final class Discovery {
   /// Why the last round's look-ups failed, if both did.
   private(set) var failure: String?
 
-  init(core: Core, owner: UInt8, shared: GatewayShared, resolver: Resolver) {
+  init(core: Core, owner: UInt8, context: EndpointContext, resolver: Resolver) {
     self.core = core
-    self.shared = shared
+    self.context = context
     self.resolver = resolver
-    check = SecureCheck(core: core, owner: owner, resolver: resolver, caFile: shared.options.trustedCAFile)
+    check = SecureCheck(core: core, owner: owner, resolver: resolver, caFile: context.settings.trustedCAFile)
   }
 
   /// Looks the records up; the answer comes through `found`.
@@ -49,8 +49,8 @@ final class Discovery {
     guard !isRunning else { return }
     isRunning = true
     lifetime = nil
-    let domain = shared.options.discoveryDomain
-    let suffix = shared.options.discoveryServiceName.isEmpty ? "" : "-" + shared.options.discoveryServiceName
+    let domain = context.settings.discoveryDomain
+    let suffix = context.settings.discoveryServiceName.isEmpty ? "" : "-" + context.settings.discoveryServiceName
     queries = [
       Query(scheme: "https", name: "_etcd-client-ssl\(suffix)._tcp.\(domain)"),
       Query(scheme: "http", name: "_etcd-client\(suffix)._tcp.\(domain)"),
@@ -92,7 +92,7 @@ final class Discovery {
     if let https = queries[0].failure, let http = queries[1].failure {
       failure = "dns lookup errors: \(https) and \(http)"
       if isSettled {
-        shared.log.warn("discovery failed; endpoints stay as they are", .string("error", failure ?? ""))
+        context.log.warn("discovery failed; endpoints stay as they are", .string("error", failure ?? ""))
       }
       return conclude([])
     }
@@ -101,31 +101,31 @@ final class Discovery {
       query.services.map { (scheme: query.scheme, service: $0) }
     }
     let texts = all.map { "\($0.scheme)://\($0.service.target):\($0.service.port)" }
-    let server = LogField.string("srv-server", shared.options.discoveryDomain)
-    if !isSettled { shared.log.info("discovered cluster from SRV", server, .strings("endpoints", texts)) }
+    let server = LogField.string("srv-server", context.settings.discoveryDomain)
+    if !isSettled { context.log.info("discovered cluster from SRV", server, .strings("endpoints", texts)) }
     let listed: [Listed] = zip(all, texts).compactMap { item, text in
       guard let name = try? EndpointName(text) else { return nil }
       return (name, item.service.priority, item.service.weight)
     }
-    if shared.options.insecureDiscovery { return conclude(listed) }
+    if context.settings.insecureDiscovery { return conclude(listed) }
     validate(listed, texts)
   }
 
   private func validate(_ listed: [Listed], _ texts: [String]) {
-    let server = LogField.string("srv-server", shared.options.discoveryDomain)
+    let server = LogField.string("srv-server", context.settings.discoveryDomain)
     if !isSettled {
-      shared.log.info("validating discovered SRV endpoints", server, .strings("endpoints", texts))
+      context.log.info("validating discovered SRV endpoints", server, .strings("endpoints", texts))
     }
     check.validate(listed.map(\.name)) { [unowned self] problems in
       let good = zip(listed, problems).filter { $0.1 == nil }.map(\.0)
       let errors = problems.compactMap { $0 }
       if !errors.isEmpty {
-        shared.log.warn(
+        context.log.warn(
           "failed to validate discovered endpoints", server,
           .strings("endpoints", good.map(\.name.displayName)),
           .string("error", errors.joined(separator: ",")))
       } else if !isSettled {
-        shared.log.info(
+        context.log.info(
           "using validated discovered SRV endpoints", server,
           .strings("endpoints", good.map(\.name.displayName)))
       }

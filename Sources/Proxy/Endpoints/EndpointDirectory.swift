@@ -23,7 +23,7 @@ final class EndpointDirectory {
   }
 
   private unowned let core: Core
-  private let shared: GatewayShared
+  private let context: EndpointContext
   private let resolver: Resolver
   private var entries: [Entry] = []
   private var slotsInUse: Set<Int> = []
@@ -35,11 +35,11 @@ final class EndpointDirectory {
   /// Names still looked up for the first time.
   private(set) var outstanding = 0
 
-  init(core: Core, shared: GatewayShared, resolver: Resolver) {
+  init(core: Core, context: EndpointContext, resolver: Resolver) {
     self.core = core
-    self.shared = shared
+    self.context = context
     self.resolver = resolver
-    table = EndpointTable(endpoints: [], balance: shared.options.balance)
+    table = EndpointTable(endpoints: [], balance: context.settings.balance)
   }
 
   /// The names that have no address, with the reason.
@@ -119,7 +119,7 @@ final class EndpointDirectory {
     case .failure(let failure):
       // An answer that was good stays in force: a DNS outage must not become one of etcd.
       if entries[index].failure == nil {
-        shared.log.warn(
+        context.log.warn(
           "failed to resolve endpoint host", .string("address", name), .string("error", failure.description))
       }
       entries[index].failure = failure.description
@@ -142,9 +142,9 @@ final class EndpointDirectory {
     // Names that have no address yet: what was there stays in force.
     guard endpoints != table.endpoints, !endpoints.isEmpty else { return }
     let isFirst = table.endpoints.isEmpty
-    table = EndpointTable(endpoints: endpoints, balance: shared.options.balance)
+    table = EndpointTable(endpoints: endpoints, balance: context.settings.balance)
     if !isFirst {
-      shared.log.info(
+      context.log.info(
         "endpoints changed",
         .strings("endpoints", endpoints.map { "\($0.name) \($0.addresses.map(\.description))" }))
     }
@@ -155,15 +155,15 @@ final class EndpointDirectory {
   private func slot(for index: Int) -> Int? {
     if let slot = entries[index].slot { return slot }
     let free = (0..<Limits.endpoints).filter { slot in
-      !slotsInUse.contains(slot) && shared.board.active(slot: slot) == 0
+      !slotsInUse.contains(slot) && context.board.active(slot: slot) == 0
         && !table.endpoints.contains { $0.slot == slot }
     }
     // One that was never used, if there is any: the counters of a slot go on with its next owner.
     guard let free = free.first(where: { !slotsEverUsed.contains($0) }) ?? free.first else { return nil }
     slotsInUse.insert(free)
     slotsEverUsed.insert(free)
-    shared.board.reset(free)
-    shared.names.set(free, entries[index].name.displayName)
+    context.board.reset(free)
+    context.names.set(free, entries[index].name.displayName)
     entries[index].slot = free
     return free
   }

@@ -3,22 +3,22 @@ internal import Reactor
 /// Where the endpoints come from: the command line, or SRV records, and then DNS for their addresses.
 final class EndpointSource {
   private unowned let core: Core
-  private let shared: GatewayShared
+  private let context: EndpointContext
   private let resolver: Resolver
   private let directory: EndpointDirectory
   private var discovery: Discovery?
 
-  init(core: Core, shared: GatewayShared, resolverOwner: UInt8, discoveryOwner: UInt8) throws(StartFailure) {
+  init(core: Core, context: EndpointContext, resolverOwner: UInt8, discoveryOwner: UInt8) throws(StartFailure) {
     self.core = core
-    self.shared = shared
+    self.context = context
     do {
-      resolver = try Resolver(core: core, owner: resolverOwner, servers: shared.options.dnsServers)
+      resolver = try Resolver(core: core, owner: resolverOwner, servers: context.settings.dnsServers)
     } catch {
       throw StartFailure("cannot use DNS: \(error)")
     }
-    directory = EndpointDirectory(core: core, shared: shared, resolver: resolver)
-    if !shared.options.discoveryDomain.isEmpty {
-      discovery = Discovery(core: core, owner: discoveryOwner, shared: shared, resolver: resolver)
+    directory = EndpointDirectory(core: core, context: context, resolver: resolver)
+    if !context.settings.discoveryDomain.isEmpty {
+      discovery = Discovery(core: core, owner: discoveryOwner, context: context, resolver: resolver)
     }
   }
 
@@ -40,8 +40,8 @@ final class EndpointSource {
       // Nothing found leaves what was there in force; etcd's gateway would go to 127.0.0.1:2379 without a word.
       if !services.isEmpty {
         directory.list(services)
-      } else if directory.names.isEmpty, shared.options.endpointsAreExplicit {
-        shared.log.warn("discovery found no endpoint; using --endpoints")
+      } else if directory.names.isEmpty, context.settings.endpointsAreExplicit {
+        context.log.warn("discovery found no endpoint; using --endpoints")
         listStatic()
       }
     }
@@ -49,13 +49,13 @@ final class EndpointSource {
   }
 
   private func listStatic() {
-    let weights = shared.options.endpointWeights
+    let weights = context.settings.weights
     var listed: [(name: EndpointName, priority: UInt16, weight: UInt16)] = []
-    for (index, text) in shared.options.endpoints.enumerated() {
+    for (index, text) in context.settings.endpoints.enumerated() {
       guard let name = try? EndpointName(text) else { continue }
       let weight = index < weights.count ? UInt16(clamping: weights[index]) : 0
       listed.append((name, 0, weight))
-      if name.isTLSHint { shared.board.learn(.tls) }
+      if name.isTLSHint { context.board.learn(.tls) }
     }
     directory.list(listed)
   }
