@@ -73,7 +73,7 @@ final class GatewayWorld {
         let core = try? GatewayCore(
           index: index, kernel: kernel, shared: shared, table: table(), listeners: [network.hold(listener)])
       else { return fail("a core could not be made") }
-      shared.attach(index, kernel)
+      shared.group.attach(index, kernel)
       kernel.submit()
       kernels.append(kernel)
       cores.append(core)
@@ -169,7 +169,7 @@ final class GatewayWorld {
   }
 
   func tell(_ message: CoreMessage) {
-    for link in shared.links { _ = link.send(message, from: nil) }
+    for link in shared.group.links { _ = link.send(message, from: nil) }
   }
 
   func drain(within span: Instant.Span) {
@@ -194,7 +194,7 @@ final class GatewayWorld {
       if kernel.buffers.held != 0 { fail("\(kernel.buffers.held) buffers are held") }
       if kernel.operationsLeft != 0 { fail("\(kernel.operationsLeft) operations are armed") }
       // Only the core's own timers may be pending: the next sweep, the end of a pause.
-      let own = (core.sweepTimer == .none ? 0 : 1) + (core.acceptPause == .none ? 0 : 1)
+      let own = (core.sweepTimer == .none ? 0 : 1) + (core.acceptor.pauseTimer == .none ? 0 : 1)
       if core.timers.count > own { fail("\(core.timers.count - own) timers are left") }
       if core.pipes.made != 0 { fail("\(core.pipes.made) pipes are left") }
     }

@@ -1,95 +1,19 @@
 internal import Glibc
 internal import Reactor
 
-/// A listening socket as one core uses it.
-struct Listener {
-  let descriptor: Int32
-  /// The kernel has an accept for it.
-  var isAccepting = false
-}
-
 /// Taking clients in, or refusing them.
-extension GatewayCore {
-  private static let acceptPauseMilliseconds: UInt64 = 100
-
-  func startListeners() {
-    for index in listeners.indices where !listeners[index].isAccepting {
-      listeners[index].isAccepting = true
-      kernel.accept(listeners[index].descriptor, listenerToken(index))
-    }
-  }
-
-  private func listenerToken(_ index: Int) -> Token {
-    Token(owner: Owner.listener, operation: 0, handle: Handle(slot: UInt32(index), generation: 0))
-  }
-
-  func completeAccept(_ completion: Completion) {
-    let index = Int(completion.token.handle.slot)
-    if completion.result >= 0 { admit(completion.result) }
-    guard !completion.more, index < listeners.count else { return }
-    listeners[index].isAccepting = false
-    if drainDeadline != nil { return closeListener(index) }
-    switch completion.result {
-    case 0..., -ECONNABORTED, -EINTR, -EPROTO, -EAGAIN:
-      // An accept that ended together with a good one, or a connection that died in the queue: go on.
-      startListeners()
-    case -ECANCELED where acceptPause != .none: break
-    case -ECANCELED: startListeners()
-    default: pauseAccepting(SystemError(code: -completion.result))
-    }
-  }
-
-  /// Out of descriptors: clients wait in the kernel's queue until a connection ends or a moment has passed, instead of
-  /// the process ending (as etcd's gateway does) or spinning on the error.
-  func pauseAccepting(_ error: SystemError) {
-    guard acceptPause == .none, drainDeadline == nil else { return }
+extension GatewayCore: Acceptor.Host {
+  func acceptingPaused(_ error: SystemError) {
     shared.counters.add(1, core: index, .acceptPauses)
     log.warn(
       "accepting paused; new clients wait in the kernel's queue. Raise the descriptor limit or lower "
         + "--max-connections", .error(error), .int("active", Int64(sessions.count)))
-    for index in listeners.indices where listeners[index].isAccepting {
-      kernel.cancel(listenerToken(index), on: listeners[index].descriptor)
-    }
-    schedulePause()
   }
 
-  /// The pause is over, or a descriptor came free.
-  func resumeAccepting() {
-    guard acceptPause != .none else { return }
-    timers.cancel(acceptPause)
-    acceptPause = .none
-    guard drainDeadline == nil else { return }
-    let isEnough = takeOneByOne()
-    // One of those just taken may have found no descriptor, which has paused accepting again.
-    guard acceptPause == .none else { return }
-    if isEnough { startListeners() } else { schedulePause() }
-  }
+  /// Until then whoever got through is served.
+  func acceptingEnded() { gate.close() }
 
-  /// Takes clients from the queue as long as there is a descriptor for their endpoint too; false when there is not.
-  ///
-  /// The kernel's own accept would go on to the last descriptor, and then nobody could be connected.
-  private func takeOneByOne() -> Bool {
-    for listener in listeners where !listener.isAccepting {
-      while true {
-        let spare = kernel.socket(family: AF_INET)
-        guard spare >= 0 else { return false }
-        let client = kernel.acceptNow(listener.descriptor)
-        kernel.close(spare)
-        if client == -EMFILE || client == -ENFILE { return false }
-        guard client >= 0 else { break }
-        admit(client)
-      }
-    }
-    return true
-  }
-
-  private func schedulePause() {
-    acceptPause = timers.schedule(
-      at: now + .milliseconds(Self.acceptPauseMilliseconds),
-      Token(owner: Owner.listener, operation: 1, handle: Handle(slot: 0, generation: 0)))
-  }
-
-  func admit(_ client: Int32) {
+  func admit(_ client: Int32, from listener: Int) {
     shared.counters.add(1, core: index, .accepted)
     let source = options.needsSource ? kernel.peerAddress(client) : nil
     if let refusal = shared.admission.refusal(source) {
@@ -120,13 +44,6 @@ extension GatewayCore {
       "refused a client", .string("reason", refusal.rawValue),
       .string("client", source?.description ?? "unknown"))
     kernel.reset(client)
-  }
-
-  func closeListener(_ index: Int) {
-    guard listeners[index].descriptor >= 0 else { return }
-    kernel.close(listeners[index].descriptor)
-    listeners[index] = Listener(descriptor: -1)
-    closeGateWhenDeaf()
   }
 
   // MARK: PROXY protocol

@@ -45,7 +45,7 @@ extension GatewayCore {
     _ session: inout Session, _ handle: Handle, _ target: Target, _ error: SystemError
   ) {
     guard let setup = session.setup else { return }
-    pauseAccepting(error)
+    acceptor.pause(error)
     let since = setup.postponed?.since ?? now
     guard now - since < options.connectTimeout.span else { return end(&session, handle, .noDescriptor) }
     if setup.postponed == nil { waiting.append(handle) }

@@ -60,7 +60,7 @@ extension GatewayCore {
     report(session)
     gate.leave()
     if !waiting.isEmpty { serveWaiting() }
-    if waiting.isEmpty { resumeAccepting() }
+    if waiting.isEmpty { acceptor.resume() }
   }
 
   /// A stream that was cut is reset, so that nobody takes the cut for its end.
@@ -104,36 +104,9 @@ extension GatewayCore {
   /// Stops accepting, and lets connections finish until the deadline.
   func startDraining(until deadline: Instant) {
     guard drainDeadline == nil else { return }
-    takeQueuedClients()
+    acceptor.drain()
     drainDeadline = deadline
-    resumeAccepting()  // Which, while draining, only calls the pause off.
-    for index in listeners.indices {
-      if listeners[index].isAccepting {
-        kernel.cancel(
-          Token(owner: Owner.listener, operation: 0, handle: Handle(slot: UInt32(index), generation: 0)),
-          on: listeners[index].descriptor)
-      } else {
-        closeListener(index)
-      }
-    }
-    closeGateWhenDeaf()
     sweep()
-  }
-
-  /// Once nothing listens any more, nobody new can come; until then whoever got through is served.
-  func closeGateWhenDeaf() {
-    if listeners.allSatisfy({ $0.descriptor < 0 }) { gate.close() }
-  }
-
-  /// Clients that the kernel has already accepted for us would be reset with the listener: they are served first.
-  private func takeQueuedClients() {
-    for listener in listeners where listener.descriptor >= 0 {
-      var client = kernel.acceptNow(listener.descriptor)
-      while client >= 0 {
-        admit(client)
-        client = kernel.acceptNow(listener.descriptor)
-      }
-    }
   }
 
   func stopAtOnce() {

@@ -27,7 +27,8 @@ final class GatewayCore: Core {
   let shared: GatewayShared
   let sessions: Slab<Session>
   let log: Log
-  var listeners: [Listener]
+  private(set) lazy var acceptor = Acceptor(host: self, owner: Owner.listener, listeners: listeners)
+  private let listeners: [Int32]
   var table: EndpointTable
   var pipes = PipePool()
   var gate = Gate()
@@ -38,7 +39,6 @@ final class GatewayCore: Core {
   /// Sessions that wait for a descriptor to connect with.
   var waiting: [Handle] = []
   var drainDeadline: Instant?
-  var acceptPause = TimerWheel.Timer.none
   var sweepTimer = TimerWheel.Timer.none
 
   init(index: Int, kernel: Kernel, shared: GatewayShared, table: EndpointTable, listeners: [Int32])
@@ -49,17 +49,17 @@ final class GatewayCore: Core {
     log = shared.log
     self.table = table
     sessions = try Slab(capacity: Limits.connectionsACore)
-    self.listeners = listeners.map { Listener(descriptor: $0) }
+    self.listeners = listeners
     super.init(index: index, kernel: kernel)
     touched.reserveCapacity(1024)
     starved.reserveCapacity(Limits.receiveBuffers)
-    startListeners()
+    acceptor.start()
   }
 
   override func complete(_ completion: Completion) {
     switch completion.token.owner {
     case Owner.session: completeSession(completion)
-    case Owner.listener: completeAccept(completion)
+    case Owner.listener: acceptor.complete(completion)
     default: break
     }
   }
@@ -87,14 +87,14 @@ final class GatewayCore: Core {
         sessionTimerFired(&session, token.handle)
         touch(&session, token.handle)
       }
-    case Owner.listener: resumeAccepting()
+    case Owner.listener: acceptor.expire(token)
     default: sweep()
     }
   }
 
   override func woken() {
-    shared.links[index].doorbell.answer()
-    while let message = shared.links[index].mailbox.pop() { handle(message) }
+    shared.group.links[index].doorbell.answer()
+    while let message = shared.group.links[index].mailbox.pop() { handle(message) }
   }
 
   private func handle(_ message: CoreMessage) {
@@ -103,7 +103,7 @@ final class GatewayCore: Core {
     case .endpointHung(let slot): endSessions(of: slot)
     case .drain(let deadline): startDraining(until: deadline)
     case .stop: stopAtOnce()
-    case .ping: shared.links[index].answerPing()
+    case .ping: shared.group.links[index].answerPing()
     }
   }
 

@@ -60,9 +60,9 @@ struct GatewayListeners: Sendable {
 
   /// Binds everything, or takes over what a service manager has bound.
   init(
-    _ shared: GatewayShared, _ table: EndpointTable, _ manager: ServiceManager, _ control: ControlCore
+    _ shared: GatewayShared, _ table: EndpointTable, _ manager: ServiceManager, _ control: GatewayControl
   ) throws(StartFailure) {
-    perCore = [[Int32]](repeating: [], count: shared.links.count)
+    perCore = [[Int32]](repeating: [], count: shared.group.links.count)
     let inherited = try Self.inherited(manager)
     if inherited.isEmpty {
       try bindAddresses(shared, table, control)
@@ -103,7 +103,7 @@ struct GatewayListeners: Sendable {
   }
 
   private mutating func bindAddresses(
-    _ shared: GatewayShared, _ table: EndpointTable, _ control: ControlCore
+    _ shared: GatewayShared, _ table: EndpointTable, _ control: GatewayControl
   ) throws(StartFailure) {
     for text in shared.options.listenAddresses {
       let listen = try ListenAddress(text)
@@ -113,7 +113,7 @@ struct GatewayListeners: Sendable {
     }
   }
 
-  private mutating func bindAdmin(_ shared: GatewayShared, _ control: ControlCore) throws(StartFailure) {
+  private mutating func bindAdmin(_ shared: GatewayShared, _ control: GatewayControl) throws(StartFailure) {
     guard !shared.options.metricsAddress.isEmpty else { return }
     let listen = try ListenAddress(metrics: shared.options.metricsAddress)
     let address = try control.resolve(listen)

@@ -112,7 +112,7 @@ struct GatewayPages {
       text.sample(labels: [("backend", backend.rawValue)], backend == shared.backend ? 1 as UInt64 : 0)
     }
     text.family("ringway_cores", .gauge, help: "Threads that move bytes.")
-    text.sample(UInt64(shared.links.count))
+    text.sample(UInt64(shared.group.links.count))
     var usage = rusage()
     unsafe getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
     let seconds =

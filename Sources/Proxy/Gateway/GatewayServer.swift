@@ -62,7 +62,7 @@ public enum GatewayServer {
     let threads = try startCores(shared, table, listeners, control)
     log.info(
       "cores run", .int("threads", Int64(cores)), .string("io-backend", backend.rawValue),
-      .strings("io-features", shared.features))
+      .strings("io-features", shared.group.features))
     control.startServices(adminListener: listeners.admin)
     log.info("ready to proxy client requests", .strings("endpoints", table.endpoints.map(\.name)))
     notify(manager, log)
@@ -117,12 +117,12 @@ public enum GatewayServer {
 
   private static func makeControl(
     _ shared: GatewayShared, _ manager: ServiceManager
-  ) throws(StartFailure) -> ControlCore {
+  ) throws(StartFailure) -> GatewayControl {
     do throws(SystemError) {
       let signals = try Signals.descriptor()
       let buffers = BufferPool(count: Limits.controlBuffers, size: Limits.receiveBufferSize)
       let kernel = try shared.backend.makeKernel(buffers: buffers)
-      return ControlCore(kernel: kernel, shared: shared, manager: manager, signals: signals)
+      return GatewayControl(kernel: kernel, shared: shared, manager: manager, signals: signals)
     } catch {
       let refusal = IOBackend.Refusal(error: error)
       throw StartFailure("cannot use \(shared.backend.rawValue): \(refusal); try --io-backend=auto")
@@ -130,14 +130,14 @@ public enum GatewayServer {
   }
 
   private static func startCores(
-    _ shared: GatewayShared, _ table: EndpointTable, _ listeners: GatewayListeners, _ control: ControlCore
+    _ shared: GatewayShared, _ table: EndpointTable, _ listeners: GatewayListeners, _ control: GatewayControl
   ) throws(StartFailure) -> [CoreThread] {
     let processors = Processors.allowed
     var threads: [CoreThread] = []
     do throws(SystemError) {
-      for index in 0..<shared.links.count {
+      for index in 0..<shared.group.links.count {
         let processor = shared.options.pinThreads ? processors[index % processors.count] : nil
-        shared.countCore(1)
+        shared.group.countCore(1)
         threads.append(
           try CoreThread(name: "rw-core-\(index)", processor: processor) {
             runCore(index, shared, table, listeners.sockets(of: index))
@@ -146,9 +146,9 @@ public enum GatewayServer {
     } catch {
       throw StartFailure("cannot start a thread: \(error)")
     }
-    while !shared.isStarted { control.turn() }
+    while !shared.group.isStarted { control.turn() }
     try control.checkAborted()
-    if let error = shared.coreFailure {
+    if let error = shared.group.coreFailure {
       throw StartFailure(
         "cannot start a core on \(shared.backend.rawValue): \(IOBackend.Refusal(error: error))")
     }
@@ -164,14 +164,14 @@ public enum GatewayServer {
       let kernel = try shared.backend.makeKernel(buffers: buffers)
       let core = try GatewayCore(
         index: index, kernel: kernel, shared: shared, table: table, listeners: listeners)
-      shared.attach(index, kernel)
+      shared.group.attach(index, kernel)
       core.woken()
       core.run()
       core.releasePipes()
     } catch {
-      shared.attachFailed(error)
+      shared.group.attachFailed(error)
     }
-    shared.countCore(-1)
-    shared.control.wake()
+    shared.group.countCore(-1)
+    shared.group.control.wake()
   }
 }

@@ -324,6 +324,6 @@ final class Prober {
         "endpoint does not answer; ending its connections", .string("address", endpoint.name),
         .int("connections", Int64(active)))
     }
-    for link in shared.links { _ = link.send(.endpointHung(slot), from: core.kernel) }
+    for link in shared.group.links { _ = link.send(.endpointHung(slot), from: core.kernel) }
   }
 }
