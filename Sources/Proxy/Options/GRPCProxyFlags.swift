@@ -61,7 +61,7 @@ extension GRPCProxyOptions {
       "silence after which a client is pinged, 1s or more (0 = 2h); lower it behind firewalls"),
     Flag(
       "grpc-keepalive-timeout", \.keepaliveTimeout,
-      "disconnect a client that has not answered a ping for so long (0 = 20s)"),
+      "disconnect a client that has not answered a ping for so long"),
   ]
 
   private static let upstreamFlags: [Flag<GRPCProxyOptions>] =
@@ -77,10 +77,10 @@ extension GRPCProxyOptions {
         "ping etcd this often, 10s or more (0 = leave it to --health-interval)"),
       Flag(
         "dial-keepalive-timeout", \.dialKeepaliveTimeout,
-        "leave an etcd connection that has not answered such a ping for so long (0 = 20s)"),
+        "leave a connection to etcd on which such a ping was not answered for so long"),
       Flag(
         "permit-without-stream", \.permitWithoutStream,
-        "send those pings on connections without calls, too; etcd ends connections that ping too often"),
+        "send the pings of --dial-keepalive-time without calls, too; etcd ends connections that ping too often"),
       Flag(
         "max-send-bytes", \.maxSendBytes,
         "longest request to send to etcd in bytes (0 = 2 MiB); unless given, etcd's own limit decides"),
@@ -118,13 +118,13 @@ extension GRPCProxyOptions {
       "listen-cipher-suites", \.listenCipherSuites,
       "TLS 1.2 cipher suites for clients, comma separated IANA names in order of preference"),
     Flag(
-      "tls-min-version", \.tlsMinVersion, "oldest TLS version for clients, TLS1.2 or TLS1.3 (empty = TLS1.2)"),
+      "tls-min-version", \.tlsMinVersion, "oldest TLS version for clients, TLS1.2 or TLS1.3 (empty = either)"),
     Flag(
       "tls-max-version", \.tlsMaxVersion,
       "newest TLS version for clients, TLS1.2 or TLS1.3 (empty = the newest)"),
     Flag(
       "auto-tls", \.autoTLS,
-      "make a certificate if none of the files above is named; clients cannot tell who they talk to"),
+      "make a certificate if no file for TLS towards clients is named; for tests, as clients have no CA to check it by"),
     Flag("self-signed-cert-validity", \.selfSignedYears, "years for which the certificate of --auto-tls is valid"),
     Flag("data-dir", \.dataDirectory, "directory that keeps the certificate of --auto-tls"),
   ]
