@@ -9,7 +9,8 @@ public enum Program {
       return status
     case .gateway(let options): return GatewayServer.run(options, arguments: arguments)
     case .grpcProxy(let options): return GRPCProxyServer.run(options, arguments: arguments)
-    case .checkGateway(let options): return check { () throws(StartFailure) in try GatewayServer.check(options) }
+    case .checkGateway(let options):
+      return check { () throws(StartFailure) in try GatewayServer.check(options) }
     // Whatever can be told without looking names up or opening files was told when the options were read.
     case .checkGRPCProxy: return check {}
     }

@@ -19,7 +19,8 @@ import Testing
 
   @Test func everyFlagFillsItsOwnOption() throws {
     let arguments = [
-      "--listen-addr=l:1", "--metrics-addr=http://m:1", "--endpoints=e:1", "--endpoints-auto-sync-interval=1s",
+      "--listen-addr=l:1", "--metrics-addr=http://m:1", "--endpoints=e:1",
+      "--endpoints-auto-sync-interval=1s",
       "--discovery-srv=d", "--discovery-srv-name=n", "--insecure-discovery", "--dial-keepalive-time=2s",
       "--dial-keepalive-timeout=3s", "--permit-without-stream", "--advertise-client-url=a",
       "--resolver-prefix=p", "--resolver-ttl=4", "--namespace=s", "--enable-pprof", "--data-dir=dir",
@@ -137,7 +138,8 @@ import Testing
       problem { ($0.autoTLS, $0.selfSignedYears) = (true, 0) }?.text
         == "selfSignedCertValidity is invalid,it should be greater than 0")
     #expect(problem { $0.selfSignedYears = 0 } == nil)
-    #expect(problem { ($0.autoTLS, $0.selfSignedYears) = (true, 1001) }?.text.contains("at most 1000") == true)
+    #expect(
+      problem { ($0.autoTLS, $0.selfSignedYears) = (true, 1001) }?.text.contains("at most 1000") == true)
     #expect(
       problem { $0.tlsMinVersion = "TLS1.1" }?.text
         == "tls-min-version is invalid: unexpected TLS version \"TLS1.1\" \(words)")
@@ -259,7 +261,8 @@ import Testing
   }
 
   @Test(arguments: [
-    ("127.0.0.1:9379", "cannot parse \"127.0.0.1:9379\""), ("localhost:9379", "cannot parse \"localhost:9379\""),
+    ("127.0.0.1:9379", "cannot parse \"127.0.0.1:9379\""),
+    ("localhost:9379", "cannot parse \"localhost:9379\""),
     ("x", "cannot parse \"x\""), (":9", "cannot parse \":9\""), ("%zz", "cannot parse \"%zz\""),
     ("http:///x", "cannot parse \"http:///x\""), ("http://h:x", "cannot parse \"http://h:x\""),
     ("http://h:", "cannot parse \"http://h:\""), ("http://[::1", "cannot parse \"http://[::1\""),
@@ -281,7 +284,8 @@ import Testing
     #expect(problem { $0.balance = .weighted }?.text.contains("needs --endpoint-weights") == true)
     #expect(problem { ($0.balance, $0.discoveryDomain) = (.weighted, "d") } == nil)
     #expect(problem { $0.endpointWeights = [1] }?.text.contains("without --balance weighted") == true)
-    #expect(problem { ($0.balance, $0.endpointWeights) = (.weighted, [1, 2]) }?.text.contains("2 entries") == true)
+    #expect(
+      problem { ($0.balance, $0.endpointWeights) = (.weighted, [1, 2]) }?.text.contains("2 entries") == true)
     #expect(problem { $0.threads = -1 }?.text == "--threads -1 must be between 0 and 1024")
   }
 

@@ -24,7 +24,8 @@ import Testing
 
   @Test func helpBeforeTheWord() {
     #expect(run("gateway", "-h", "start") == help(HelpText.start(GatewayOptions.self, "ringway")))
-    #expect(run("gateway", "--help", "bogus", "start") == help(HelpText.start(GatewayOptions.self, "ringway")))
+    #expect(
+      run("gateway", "--help", "bogus", "start") == help(HelpText.start(GatewayOptions.self, "ringway")))
     #expect(run("gateway", "--help=false", "start") == .gateway(GatewayOptions()))
   }
 
@@ -56,13 +57,17 @@ import Testing
   }
 
   @Test func badFlagOfTheGroup() {
-    let text = "Error: unknown flag: --x\n" + HelpText.groupUsage(GatewayOptions.self, "ringway") + "\nunknown flag: --x"
+    let text =
+      "Error: unknown flag: --x\n" + HelpText.groupUsage(GatewayOptions.self, "ringway")
+      + "\nunknown flag: --x"
     #expect(run("gateway", "--x", "start") == .exit(stdout: "", stderr: text, status: 1))
     #expect(run("gateway", "bogus", "--x") == .exit(stdout: "", stderr: text, status: 1))
   }
 
   @Test func badFlagOfStart() {
-    let text = "Error: unknown flag: --x\n" + HelpText.startUsage(GatewayOptions.self, "ringway") + "\nunknown flag: --x"
+    let text =
+      "Error: unknown flag: --x\n" + HelpText.startUsage(GatewayOptions.self, "ringway")
+      + "\nunknown flag: --x"
     #expect(run("gateway", "start", "--x") == .exit(stdout: "", stderr: text, status: 1))
     #expect(text.contains("Flags of etcd gateway:\n") && text.contains("\n\nFlags of Ringway:\n"))
   }
@@ -154,7 +159,8 @@ import Testing
       #expect(Invocation(arguments: ["ringway", "grpc-proxy"] + words) == help(group))
     }
     let start = HelpText.start(GRPCProxyOptions.self, "ringway")
-    #expect(start.hasPrefix("start the grpc proxy\n\nUsage:\n  ringway grpc-proxy start [flags]\n\nExamples:\n"))
+    #expect(
+      start.hasPrefix("start the grpc proxy\n\nUsage:\n  ringway grpc-proxy start [flags]\n\nExamples:\n"))
     #expect(start.contains("\n\nFlags of etcd grpc-proxy:\n") && start.contains("\n\nFlags of Ringway:\n"))
     #expect(run("grpc-proxy", "start", "-h") == help(start))
     #expect(run("grpc-proxy", "--help", "start") == help(start))
@@ -203,7 +209,8 @@ import Testing
     }
   }
 
-  @Test(arguments: ["etcd2", "myetcd", "etcd/ringway", "Etcd", ""]) func otherNamesAreRingway(_ name: String) {
+  @Test(arguments: ["etcd2", "myetcd", "etcd/ringway", "Etcd", ""]) func otherNamesAreRingway(_ name: String)
+  {
     #expect(Invocation(arguments: [name, "version"]) == help("ringway 0.1.0\n"))
   }
 }

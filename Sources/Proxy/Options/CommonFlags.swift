@@ -1,5 +1,5 @@
-/// The flags of `CommonOptions`, for the tables of both commands. What a flag does is the same in both; texts that
-/// would not be are passed in.
+/// The flags of `CommonOptions`, for the tables of both commands. What a flag does is the same in both; texts
+/// that would not be are passed in.
 enum CommonFlags<Options: CommandOptions> {
   static var discovery: [Flag<Options>] {
     [

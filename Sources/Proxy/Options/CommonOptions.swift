@@ -42,7 +42,8 @@ struct CommonOptions: Equatable, Sendable {
   /// Names of the flags that were given on the command line.
   var explicitFlags: Set<String> = []
 
-  /// Whether `--endpoints` was given. Falling back to a list nobody asked for would send clients to a wrong cluster.
+  /// Whether `--endpoints` was given. To fall back to a list nobody asked for would send clients to a wrong
+  /// cluster.
   var endpointsAreExplicit: Bool { explicitFlags.contains("endpoints") }
 }
 
@@ -70,7 +71,8 @@ extension CommonOptions {
   }
 }
 
-/// The options of a command that has the common ones among its own: `options.threads` is `options.common.threads`.
+/// The options of a command that has the common ones among its own: `options.threads` stands for
+/// `options.common.threads`.
 @dynamicMemberLookup
 protocol CommandOptions: FlagOptions, Equatable {
   /// The word that names the command, before `start`.
@@ -84,8 +86,8 @@ protocol CommandOptions: FlagOptions, Equatable {
 
   var common: CommonOptions { get set }
 
-  /// The first thing wrong with the options taken together, or nil. Looks at values only: names are not resolved and
-  /// files not opened.
+  /// The first thing wrong with the options taken together, or nil. Looks at values only: names are not
+  /// resolved and files not opened.
   func firstProblem() -> OptionProblem?
 }
 

@@ -45,7 +45,8 @@ extension GRPCProxyOptions {
       "key prefix under which proxies register, to find each other; the same for all, needs --resolver-ttl"),
     Flag(
       "resolver-ttl", \.resolverTTL,
-      "seconds until the registration of a proxy that died disappears; 10 or more outlives a change of leader"),
+      "seconds until the registration of a proxy that died disappears; 10 or more outlives a change of leader"
+    ),
     Flag(
       "namespace", \.namespace,
       "put before every key, so that clients see only keys that begin with it; end it with / or the like"),
@@ -80,7 +81,8 @@ extension GRPCProxyOptions {
         "leave a connection to etcd on which such a ping was not answered for so long"),
       Flag(
         "permit-without-stream", \.permitWithoutStream,
-        "send the pings of --dial-keepalive-time without calls, too; etcd ends connections that ping too often"),
+        "send the pings of --dial-keepalive-time without calls, too; etcd ends connections that ping too often"
+      ),
       Flag(
         "max-send-bytes", \.maxSendBytes,
         "longest request to send to etcd in bytes (0 = 2 MiB); unless given, etcd's own limit decides"),
@@ -124,8 +126,11 @@ extension GRPCProxyOptions {
       "newest TLS version for clients, TLS1.2 or TLS1.3 (empty = the newest)"),
     Flag(
       "auto-tls", \.autoTLS,
-      "make a certificate if no file for TLS towards clients is named; for tests, as clients have no CA to check it by"),
-    Flag("self-signed-cert-validity", \.selfSignedYears, "years for which the certificate of --auto-tls is valid"),
+      "make a certificate if no file for TLS towards clients is named; for tests, as clients have no CA to check it by"
+    ),
+    Flag(
+      "self-signed-cert-validity", \.selfSignedYears, "years for which the certificate of --auto-tls is valid"
+    ),
     Flag("data-dir", \.dataDirectory, "directory that keeps the certificate of --auto-tls"),
   ]
 

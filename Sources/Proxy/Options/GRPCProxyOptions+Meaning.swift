@@ -1,8 +1,8 @@
-/// What to act on, where it is not simply the value that was given: zero and negative values mean what they mean to
-/// etcd's client and to the gRPC library below it.
+/// What to act on, where it is not simply the value that was given: zero and negative values mean what they mean
+/// to etcd's client and to the gRPC library below it.
 extension GRPCProxyOptions {
-  /// The longest message to send to etcd; nil if the flag was not given. etcd's proxy then refuses messages which
-  /// etcd accepts, as its own limit counts without the overhead of a message: only etcd can tell.
+  /// The longest message to send to etcd; nil if the flag was not given. The default of etcd's proxy refuses
+  /// messages that etcd accepts, whose limit counts without the overhead of a message: only etcd can tell.
   var sendLimit: Int? {
     guard common.explicitFlags.contains("max-send-bytes") else { return nil }
     return maxSendBytes > 0 ? maxSendBytes : 2 << 20
@@ -79,8 +79,8 @@ extension GRPCProxyOptions {
     }
     if advertisesElsewhere {
       warnings.append(
-        "--advertise-client-url was not given: member lists send clients to \(advertiseURL), where this proxy "
-          + "does not listen; set it to the address clients reach this proxy at, or empty to show etcd's members"
+        "--advertise-client-url was not given: member lists send clients to \(advertiseURL), where this "
+          + "proxy does not listen; set it to where clients reach it, or empty to show etcd's members"
       )
     }
     if !leasingPrefix.isEmpty {
@@ -101,7 +101,9 @@ extension GRPCProxyOptions {
   /// The default is advertised although clients are accepted at another port only.
   private var advertisesElsewhere: Bool {
     guard !common.explicitFlags.contains("advertise-client-url") else { return false }
-    return !common.listenAddresses.contains { $0.utf8.elementsEqual(advertiseURL.utf8) || endsWithDefault($0) }
+    return !common.listenAddresses.contains {
+      $0.utf8.elementsEqual(advertiseURL.utf8) || endsWithDefault($0)
+    }
   }
 
   /// `0.0.0.0:23790` and the like take in what is sent to the default address.

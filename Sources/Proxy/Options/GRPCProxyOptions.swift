@@ -1,8 +1,8 @@
 /// Everything `ringway grpc-proxy start` can be told. The flag of each option and its help text stand in
 /// `GRPCProxyOptions.flags`, those of etcd's proxy (`server/etcdmain/grpc_proxy.go`) first.
 ///
-/// Values are kept as they were given. Where etcd or its gRPC library reads another meaning into some of them,
-/// `GRPCProxyOptions+Meaning.swift` has what to act on.
+/// Values are kept as they were given. Where etcd or its gRPC library reads another meaning into some of
+/// them, `GRPCProxyOptions+Meaning.swift` has what to act on.
 struct GRPCProxyOptions: CommandOptions {
   /// What the gateway can be told as well.
   var common = CommonOptions()

@@ -1,7 +1,7 @@
 internal import Reactor
 
 extension GRPCProxyOptions {
-  /// etcd looks at its own flags in this order (grpc_proxy.go: checkArgs, then startGRPCProxy); ours come last.
+  /// The order is etcd's (grpc_proxy.go: checkArgs, then startGRPCProxy), with our own checks at the end.
   func firstProblem() -> OptionProblem? {
     registrationProblem() ?? tlsVersionProblem() ?? listenTLSProblem() ?? listenProblem()
       ?? upstreamProblem() ?? metricsProblem() ?? ownProblem().map { OptionProblem($0) }
@@ -173,6 +173,7 @@ extension AddressSyntax {
     if pair.portNumber != nil { return nil }
     let digits = pair.port.utf8.drop { $0 == Ascii.minus || $0 == Ascii.plus }
     let isNumber = !digits.isEmpty && digits.allSatisfy(Ascii.isDecimal)
-    return "listen tcp: address " + (isNumber ? "\(pair.port): invalid port" : "tcp/\(pair.port): unknown port")
+    return "listen tcp: address "
+      + (isNumber ? "\(pair.port): invalid port" : "tcp/\(pair.port): unknown port")
   }
 }

@@ -1,5 +1,5 @@
-/// The texts of `--help`, laid out as cobra does. `program` is what comes before a command's own word: `ringway`,
-/// `ringway check`, or `etcd` when that is how the program was called, so that examples can be copied.
+/// The texts of `--help`, laid out as cobra does. `program` is what comes before a command's own word:
+/// `ringway`, `ringway check`, or `etcd` if the program was called so, so that examples can be copied.
 enum HelpText {
   static let version = "ringway \(Version.text)\n"
 

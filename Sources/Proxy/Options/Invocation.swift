@@ -11,8 +11,8 @@ enum Invocation: Equatable, Sendable {
   /// Only say whether the gRPC proxy would start; the options have been validated.
   case checkGRPCProxy(GRPCProxyOptions)
 
-  /// Reads the command line. `arguments` begins with the name of the program. Words, streams and statuses are those
-  /// of `etcd gateway` and `etcd grpc-proxy` (cobra, pflag), which are all there is under the name `etcd`.
+  /// Reads the command line. `arguments` begins with the name of the program. Words, streams and statuses are
+  /// those of `etcd gateway` and `etcd grpc-proxy` (cobra, pflag), which is all there is under the name `etcd`.
   init(arguments: [String]) {
     let rest = Array(arguments.dropFirst())
     if arguments.first.map(Invocation.isNamedEtcd) == true {
@@ -42,7 +42,8 @@ enum Invocation: Equatable, Sendable {
     """
     Error: this 'etcd' is Ringway \(Version.text), which has no etcd server in it: \
     it only does 'etcd gateway' and 'etcd grpc-proxy'
-    For a server, or for etcd's version and help, call etcd itself by its path; for Ringway's help, 'ringway --help'.
+    For a server, or for etcd's version and help, call etcd itself by its path.
+    For Ringway's help, call it by its own name: 'ringway --help'.
 
     """)
 

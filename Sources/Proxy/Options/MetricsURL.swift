@@ -1,9 +1,9 @@
 internal import Reactor
 
-/// A `--metrics-addr` of the gRPC proxy: `http://host:port`, `https://host:port`, `unix:///path`, `unixs:///path`.
-/// As with etcd (grpc_proxy.go: mustMetricsListener) other schemes count as `http`, and what follows the port
-/// is ignored. Refused are also texts that etcd takes for a URL without host, such as `localhost:9090`: it then
-/// serves on a random port of all addresses.
+/// A `--metrics-addr` of the gRPC proxy: `http://host:port`, `https://host:port`, `unix:///path` or
+/// `unixs:///path`. As with etcd (grpc_proxy.go: mustMetricsListener) other schemes count as `http`, and what
+/// follows the port is ignored. Refused are also texts that etcd takes for a URL without host, such as
+/// `localhost:9090`: it then serves on a random port of all addresses.
 struct MetricsURL: Equatable {
   /// What to listen on, in the form of a `--listen-addr`: `host:port` or `unix:path`.
   let listenAddress: String
