@@ -38,6 +38,15 @@ public enum Limits {
   static let endpoints = 128
   static let addressesAnEndpoint = 16
 
+  // Options.
+  /// Threads that may be asked for.
+  static let threads = 1024
+  /// Shortest time between two probes of an endpoint, and between two looks at etcd's member list.
+  static let leastProbeMilliseconds: Int64 = 10
+  static let leastAutoSyncMilliseconds: Int64 = 100
+  /// Longest life of a certificate of our own making, in years; dates of certificates have four digits for the year.
+  static let certificateYears: UInt = 1000
+
   /// Asserts how the caps relate; called once at start.
   static func check() {
     precondition(receiveBuffers * receiveBufferSize <= 8 << 20, "receive buffers must fit the memlock limit")

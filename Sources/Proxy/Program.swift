@@ -7,14 +7,18 @@ public enum Program {
       StandardError.write(stdout, to: 1)
       StandardError.write(stderr)
       return status
-    case .startGateway(let options): return GatewayServer.run(options, arguments: arguments)
-    case .checkGateway(let options): return check(options)
+    case .gateway(let options): return GatewayServer.run(options, arguments: arguments)
+    case .grpcProxy(let options): return GRPCProxyServer.run(options, arguments: arguments)
+    case .checkGateway(let options):
+      return check { () throws(StartFailure) in try GatewayServer.check(options) }
+    // Whatever can be told without looking names up or opening files was told when the options were read.
+    case .checkGRPCProxy: return check {}
     }
   }
 
-  private static func check(_ options: GatewayOptions) -> Int32 {
+  private static func check(_ body: () throws(StartFailure) -> Void) -> Int32 {
     do throws(StartFailure) {
-      try GatewayServer.check(options)
+      try body()
       StandardError.write("The command line is valid.\n", to: 1)
       return 0
     } catch {

@@ -154,10 +154,19 @@ def test_version():
 
 
 def test_unknown_commands_fail():
-    for word in ["serve", "grpc-proxy"]:
-        result = program.run(word)
-        assert result.returncode == 1
-        assert "Error:" in result.stderr
+    result = program.run("serve")
+    assert result.returncode == 1
+    assert "Error:" in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [[], ["--version"], ["--name", "m0"], ["--endpoints=a:1", "gateway", "start"]])
+def test_no_etcd_seems_to_start_under_its_name(arguments, tmp_path):
+    link = tmp_path / "etcd"
+    link.symlink_to(program.BINARY)
+    result = program.run(*arguments, program=str(link))
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert "this 'etcd' is Ringway" in result.stderr
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:{}", ":{}", "[::]:{}"])

@@ -63,6 +63,19 @@ import Proxy
     #expect(Self.malformed(text)?.text == named)
   }
 
+  @Test(
+    arguments: [
+      ("127.0.0.1:1", .none), ("//h:1", .none), ("http://h:1", .http), ("HTTP://h:1", .http),
+      ("https://h:1", .https), ("https:2379", .none), ("http:2379", .none), ("tcp://h:1", .none),
+      ("unix:/r", .unix), ("unix:///r", .unix), ("unix:2379", .none), ("unixs:/r", .unixs),
+      ("UNIXS:///r", .unixs),
+    ] as [(String, EndpointName.Scheme)])
+  func keepsTheScheme(text: String, scheme: EndpointName.Scheme) throws {
+    let name = try EndpointName(text)
+    #expect(name.scheme == scheme)
+    #expect(name.isTLSHint == (scheme == .https || scheme == .unixs))
+  }
+
   @Test func tooLongPathIsRefused() {
     #expect(Self.malformed("unix:/" + String(repeating: "a", count: 107))?.reason == .badPath)
     #expect(Self.malformed("unix:/" + String(repeating: "a", count: 106)) == nil)

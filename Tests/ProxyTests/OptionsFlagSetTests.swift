@@ -10,7 +10,7 @@ private struct Sample: FlagOptions, Equatable {
   var delay = GoDuration.minutes(1)
   var list = ["a"]
   var numbers: [Int] = []
-  var level = GatewayOptions.LogLevel.info
+  var level = CommonOptions.LogLevel.info
 
   static let flags = FlagSet<Sample>(
     command: "sample",

@@ -6,7 +6,7 @@ import Testing
   private func problem(_ change: (inout GatewayOptions) -> Void) -> String? {
     var options = GatewayOptions()
     change(&options)
-    return options.firstProblem()
+    return options.firstProblem()?.text
   }
 
   @Test func defaultsAreFine() { #expect(GatewayOptions().firstProblem() == nil) }
@@ -67,7 +67,7 @@ import Testing
     options.retryDelay = .zero
     #expect(options.effectiveRetryDelay == .minutes(5))
     options.retryDelay = .seconds(-1)
-    #expect(options.effectiveRetryDelay == GatewayOptions.smallestProbeInterval)
+    #expect(options.effectiveRetryDelay == CommonOptions.smallestProbeInterval)
   }
 
   @Test func weights() {

@@ -29,9 +29,13 @@ import Testing
   }
 
   @Test func unsignedAndDecimal() throws {
-    #expect(try GoText.unsigned("18446744073709551615") == .max)
+    #expect(try GoText.unsigned("18446744073709551615") == UInt.max)
+    #expect(try GoText.unsigned("0xffffffff") == UInt32.max)
+    #expect(throws: OptionError("strconv.ParseUint: parsing \"4294967296\": value out of range")) {
+      let _: UInt32 = try GoText.unsigned("4294967296")
+    }
     #expect(throws: OptionError("strconv.ParseUint: parsing \"-1\": invalid syntax")) {
-      try GoText.unsigned("-1")
+      let _: UInt = try GoText.unsigned("-1")
     }
     #expect(try GoText.decimal("010") == 10)
     #expect(throws: OptionError("strconv.Atoi: parsing \"1_0\": invalid syntax")) {

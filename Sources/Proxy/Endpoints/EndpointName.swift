@@ -1,7 +1,7 @@
 public import Reactor
 
 /// One item of `--endpoints`, taken apart as etcd's gateway does (server/etcdmain/gateway.go: `stripSchema`,
-/// `startGateway`), before any name look-up.
+/// `startGateway`), before any name look-up. The gRPC proxy takes the same forms.
 ///
 /// Accepted are `host:port`, `[v6]:port`, and URLs, of which only `host:port` (and the hint in the scheme) counts.
 /// Beyond etcd: `unix:/path`, `unix:///path`, `unix:@abstract`, each also with `unixs:`. Stricter than etcd: a
@@ -18,8 +18,25 @@ public struct EndpointName: Hashable, Sendable {
 
   /// What to connect to.
   public let target: Target
+  /// What the item says about TLS.
+  public let scheme: Scheme
+
+  /// The schemes that mean something. The gRPC proxy goes by them; for the gateway they are a hint.
+  public enum Scheme: String, Hashable, Sendable {
+    /// None, or another one: whether TLS is spoken depends on the rest of the configuration.
+    case none = ""
+    /// Cleartext.
+    case http
+    /// TLS.
+    case https
+    /// A unix socket; as `none` for TLS.
+    case unix
+    /// A unix socket with TLS.
+    case unixs
+  }
+
   /// The scheme was `https` or `unixs`: the endpoint speaks TLS, whatever the gateway does about it.
-  public let isTLSHint: Bool
+  public var isTLSHint: Bool { scheme == .https || scheme == .unixs }
 
   /// Takes one item apart.
   public init(_ text: String) throws(Malformed) {
@@ -28,7 +45,7 @@ public struct EndpointName: Hashable, Sendable {
       let path = url.rest.hasPrefix("//") ? url.rest.dropFirst(2) : url.rest
       guard case .unix(let path)? = Address(unixPath: String(path)) else { throw Malformed(text, .badPath) }
       target = .unix(path: path)
-      isTLSHint = url.scheme == "unixs"
+      scheme = url.scheme == "unixs" ? .unixs : .unix
       return
     }
     // As in etcd, what is no URL with a host is taken as it is, and the error names what was left of it.
@@ -39,7 +56,11 @@ public struct EndpointName: Hashable, Sendable {
     guard Self.isPlausible(host: pair.host) else { throw Malformed(authority, .badHost) }
     guard let port = pair.portNumber, port > 0 else { throw Malformed(authority, .badPort) }
     target = .tcp(host: pair.host, port: port)
-    isTLSHint = urlHost != nil && url?.scheme == "https"
+    switch url?.scheme {
+    case "http"? where urlHost != nil: scheme = .http
+    case "https"? where urlHost != nil: scheme = .https
+    default: scheme = .none
+    }
   }
 
   /// The name for logs and metrics: `host:port`, `[v6]:port` or `unix:/path`.
@@ -85,7 +106,7 @@ public struct EndpointName: Hashable, Sendable {
 
 extension EndpointName {
   /// The scheme in lower case (RFC 3986 section 3.1) and what follows its colon; `nil` without scheme.
-  private static func schemeAndRest(_ text: String) -> (scheme: String, rest: Substring)? {
+  static func schemeAndRest(_ text: String) -> (scheme: String, rest: Substring)? {
     guard let colon = text.utf8.firstIndex(of: UInt8(ascii: ":")), isScheme(text[..<colon]) else {
       return nil
     }
@@ -110,7 +131,7 @@ extension EndpointName {
   }
 
   /// The host part of `//user@host:port/path?query#fragment`; `nil` if there is none or it is not well formed.
-  private static func authority(of rest: Substring) -> String? {
+  static func authority(of rest: Substring) -> String? {
     guard rest.utf8.starts(with: "//".utf8) else { return nil }
     let hierarchy = rest.utf8.dropFirst(2)
     var host = hierarchy.prefix { ![UInt8(ascii: "/"), UInt8(ascii: "?"), UInt8(ascii: "#")].contains($0) }

@@ -25,7 +25,7 @@ public enum GatewayServer {
 
   /// Checks a command line without starting: what would stop a start is thrown. Names are not looked up.
   static func check(_ options: GatewayOptions) throws(StartFailure) {
-    if let problem = options.firstProblem() { throw StartFailure(problem) }
+    if let problem = options.firstProblem() { throw StartFailure(problem.text) }
     for text in options.endpoints { _ = try endpoint(text) }
     for text in options.listenAddresses { _ = try ListenAddress(text) }
     if !options.metricsAddress.isEmpty { _ = try ListenAddress(metrics: options.metricsAddress) }

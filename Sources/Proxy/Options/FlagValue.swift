@@ -64,6 +64,17 @@ extension UInt: FlagValue {
   }
 }
 
+extension UInt32: FlagValue {
+  /// pflag's type word.
+  public static var placeholder: String { "uint32" }
+  /// Shown unless zero.
+  public var helpText: String? { self == 0 ? nil : "\(self)" }
+  /// Takes the notations of Go's `strconv.ParseUint` with base 0.
+  public mutating func assign(_ text: String, first: Bool) throws(OptionError) {
+    self = try GoText.unsigned(text)
+  }
+}
+
 extension GoDuration: FlagValue {
   /// pflag's type word.
   public static var placeholder: String { "duration" }

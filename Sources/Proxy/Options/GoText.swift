@@ -62,10 +62,14 @@ enum GoText {
     try signed(text, function: "Atoi", prefixes: false)
   }
 
-  /// `strconv.ParseUint(text, 0, 64)`: as `integer`, without a sign.
-  static func unsigned(_ text: String) throws(OptionError) -> UInt {
+  /// `strconv.ParseUint(text, 0, n)` with the bits of the wanted type: as `integer`, without a sign.
+  static func unsigned<Value: FixedWidthInteger & UnsignedInteger>(
+    _ text: String
+  ) throws(OptionError) -> Value {
     switch magnitude(Array(text.utf8)[...], prefixes: true) {
-    case .success(let value): return UInt(value)
+    case .success(let magnitude):
+      guard let value = Value(exactly: magnitude) else { throw numberError("ParseUint", text, .range) }
+      return value
     case .failure(let fault): throw numberError("ParseUint", text, fault)
     }
   }

@@ -1,9 +1,11 @@
-/// The texts of `--help`, laid out as cobra does.
+/// The texts of `--help`, laid out as cobra does. `program` is what comes before a command's own word:
+/// `ringway`, `ringway check`, or `etcd` if the program was called so, so that examples can be copied.
 enum HelpText {
   static let version = "ringway \(Version.text)\n"
 
   static let root = """
-    Ringway stands between clients and etcd: what 'etcd gateway' does, with health checks, metrics and draining.
+    Ringway stands between clients and etcd: what 'etcd gateway' and 'etcd grpc-proxy' do, with health checks,
+    metrics and draining.
 
 
     """ + rootUsage
@@ -15,6 +17,7 @@ enum HelpText {
     Available Commands:
       check       check the flags of a command without starting it
       gateway     gateway related command
+      grpc-proxy  grpc-proxy related command
       help        help about a command
       version     print the version
 
@@ -26,37 +29,45 @@ enum HelpText {
 
     """
 
-  /// Help of a command that only has the sub-command `start`.
-  static func group(_ path: String) -> String { "gateway related command\n\n" + groupUsage(path) }
+  static let check = """
+    check the flags of a command without starting it
 
-  static func groupUsage(_ path: String) -> String {
+    Usage:
+      ringway check gateway start [flags]
+      ringway check grpc-proxy start [flags]
+
+    Prints that the command line is valid and exits with 0, or says what is wrong with it and exits with 1.
+
+    """
+
+  /// Help of a command that only has the sub-command `start`.
+  static func group<Options: CommandOptions>(_: Options.Type, _ program: String) -> String {
+    "\(Options.word) related command\n\n" + groupUsage(Options.self, program)
+  }
+
+  static func groupUsage<Options: CommandOptions>(_: Options.Type, _ program: String) -> String {
     """
     Usage:
-      ringway \(path) [command]
+      \(program) \(Options.word) [command]
 
     Available Commands:
-      start       start the gateway
+      start       \(Options.summary)
 
     Flags:
-      -h, --help   help for gateway
+      -h, --help   help for \(Options.word)
 
-    Use "ringway \(path) [command] --help" for more information about a command.
+    Use "\(program) \(Options.word) [command] --help" for more information about a command.
 
     """
   }
 
-  static func start(_ path: String) -> String { "start the gateway\n\n" + startUsage(path) }
+  static func start<Options: CommandOptions>(_: Options.Type, _ program: String) -> String {
+    "\(Options.summary)\n\n" + startUsage(Options.self, program)
+  }
 
-  static func startUsage(_ path: String) -> String {
-    """
-    Usage:
-      ringway \(path) [flags]
-
-    Examples:
-      ringway \(path) --endpoints 10.0.0.1:2379,10.0.0.2:2379,10.0.0.3:2379
-      ringway \(path) --listen-addr 0.0.0.0:2379 --discovery-srv example.com --metrics-addr 127.0.0.1:9379
-
-
-    """ + GatewayOptions.flags.usage
+  static func startUsage<Options: CommandOptions>(_: Options.Type, _ program: String) -> String {
+    let command = "  \(program) \(Options.word) start "
+    let examples = Options.examples.map { command + $0 + "\n" }.joined()
+    return "Usage:\n\(command)[flags]\n\nExamples:\n\(examples)\n" + Options.flags.usage
   }
 }

@@ -1,31 +1,51 @@
 /// What a command line asks for. Nothing has happened yet: printing and starting are up to the caller.
-public enum Invocation: Equatable, Sendable {
+enum Invocation: Equatable, Sendable {
   /// Print the texts as they are (they bring their own line ends) and exit with the status.
   case exit(stdout: String, stderr: String, status: Int32)
   /// Run the gateway; the options have been validated.
-  case startGateway(GatewayOptions)
+  case gateway(GatewayOptions)
+  /// Run the gRPC proxy; the options have been validated.
+  case grpcProxy(GRPCProxyOptions)
   /// Only say whether the gateway would start; the options have been validated.
   case checkGateway(GatewayOptions)
+  /// Only say whether the gRPC proxy would start; the options have been validated.
+  case checkGRPCProxy(GRPCProxyOptions)
 
-  /// Reads the command line. `arguments` begins with the name of the program, which does not matter: the same words
-  /// work under the name `etcd`. Words, streams and statuses are those of `etcd gateway` (cobra, pflag).
-  public init(arguments: [String]) {
+  /// Reads the command line. `arguments` begins with the name of the program. Words, streams and statuses are
+  /// those of `etcd gateway` and `etcd grpc-proxy` (cobra, pflag), which is all there is under the name `etcd`.
+  init(arguments: [String]) {
     let rest = Array(arguments.dropFirst())
-    guard let word = rest.first else {
-      self = .print(HelpText.root)
-      return
-    }
-    let following = Array(rest.dropFirst())
-    switch word {
-    case "gateway": self = Invocation.gateway(following, path: "gateway", run: Invocation.startGateway)
-    case "check": self = Invocation.check(following)
-    case "grpc-proxy": self = Invocation.grpcProxy
-    case "version": self = .print(HelpText.version)
-    case "help": self = Invocation.help(following)
-    case _ where word.utf8.first == Ascii.minus: self = Invocation.root(rest)
-    default: self = Invocation.unknown(word, under: "ringway")
+    if arguments.first.map(Invocation.isNamedEtcd) == true {
+      self = Invocation.command(rest, program: "etcd") ?? Invocation.notEtcd
+    } else {
+      self = Invocation.command(rest, program: "ringway") ?? Invocation.own(rest)
     }
   }
+
+  /// Scripts, unit files and test suites call `etcd` by whatever path it has.
+  private static func isNamedEtcd(_ program: String) -> Bool {
+    program.utf8.split(separator: UInt8(ascii: "/")).last?.elementsEqual("etcd".utf8) == true
+  }
+
+  /// One of etcd's commands, if the first word is its name. As with etcd it must be the first.
+  private static func command(_ arguments: [String], program: String) -> Invocation? {
+    let words = Array(arguments.dropFirst())
+    switch arguments.first {
+    case GatewayOptions.word: return start(words, program, Invocation.gateway)
+    case GRPCProxyOptions.word: return start(words, program, Invocation.grpcProxy)
+    default: return nil
+    }
+  }
+
+  /// Whatever else etcd does, a member above all, must not seem to have been started.
+  private static let notEtcd = fail(
+    """
+    Error: this 'etcd' is Ringway \(Version.text), which has no etcd server in it: \
+    it only does 'etcd gateway' and 'etcd grpc-proxy'
+    For a server, or for etcd's version and help, call etcd itself by its path.
+    For Ringway's help, call it by its own name: 'ringway --help'.
+
+    """)
 
   private static func print(_ text: String) -> Invocation { .exit(stdout: text, stderr: "", status: 0) }
 
@@ -35,21 +55,67 @@ public enum Invocation: Equatable, Sendable {
   private static func badFlag(_ error: OptionError, usage: String) -> Invocation {
     fail("Error: \(error.text)\n\(usage)\n\(error.text)")
   }
+}
 
-  private static func unknown(_ word: String, under command: String) -> Invocation {
-    fail(
-      "Error: unknown command \(GoText.quoted(word)) for \"\(command)\"\nRun 'ringway --help' for usage.\n")
+// MARK: - The commands that etcd has too
+
+extension Invocation {
+  private static func start<Options: CommandOptions>(
+    _ arguments: [String], _ program: String, _ run: (Options) -> Invocation
+  ) -> Invocation {
+    guard let flags = Subcommand.split(arguments, word: "start", switches: Options.flags.switches) else {
+      return group(Options.self, arguments, program)
+    }
+    var options = Options()
+    do throws(OptionError) {
+      let parsed = try Options.flags.parse(flags, into: &options)
+      if parsed.wantsHelp { return .print(HelpText.start(Options.self, program)) }
+      options.common.explicitFlags = parsed.explicit
+    } catch {
+      return badFlag(error, usage: HelpText.startUsage(Options.self, program))
+    }
+    if let problem = options.firstProblem() {
+      return fail(problem.report("\(program) \(Options.word) start"))
+    }
+    return run(options)
   }
 
-  private static var grpcProxy: Invocation {
-    fail("Error: ringway \(Version.text) has no grpc-proxy; run etcd grpc-proxy for that\n")
+  /// A command that only has sub-commands: its help, whatever the words, unless there is a bad flag among them.
+  private static func group<Options: CommandOptions>(
+    _: Options.Type, _ arguments: [String], _ program: String
+  ) -> Invocation {
+    var options = NoOptions()
+    do throws(OptionError) {
+      _ = try FlagSet<NoOptions>(command: Options.word).parse(arguments, into: &options)
+      return .print(HelpText.group(Options.self, program))
+    } catch {
+      return badFlag(error, usage: HelpText.groupUsage(Options.self, program))
+    }
   }
 }
+
+// MARK: - Ringway's own words
 
 extension Invocation {
   /// Flags of the program itself.
   private struct RootOptions: FlagOptions {
     var version = false
+  }
+
+  private static func own(_ arguments: [String]) -> Invocation {
+    guard let word = arguments.first else { return .print(HelpText.root) }
+    let following = Array(arguments.dropFirst())
+    switch word {
+    case "check": return check(following)
+    case "version": return .print(HelpText.version)
+    case "help": return help(following)
+    case _ where word.utf8.first == Ascii.minus: return root(arguments)
+    default: return unknown(word)
+    }
+  }
+
+  private static func unknown(_ word: String) -> Invocation {
+    fail("Error: unknown command \(GoText.quoted(word)) for \"ringway\"\nRun 'ringway --help' for usage.\n")
   }
 
   private static func root(_ arguments: [String]) -> Invocation {
@@ -65,95 +131,42 @@ extension Invocation {
   }
 
   private static func help(_ words: [String]) -> Invocation {
-    switch (words.first, words.dropFirst().first) {
-    case (nil, _): return .print(HelpText.root)
-    case ("check", _): return .print(HelpText.start("check gateway start"))
-    case ("gateway", "start"): return .print(HelpText.start("gateway start"))
-    case ("gateway", _): return .print(HelpText.group("gateway"))
-    case (let word?, _): return unknown(word, under: "ringway")
+    switch words.first {
+    case nil: return .print(HelpText.root)
+    case "check": return .print(HelpText.check)
+    case GatewayOptions.word: return help(GatewayOptions.self, words)
+    case GRPCProxyOptions.word: return help(GRPCProxyOptions.self, words)
+    case let word?: return unknown(word)
     }
+  }
+
+  private static func help<Options: CommandOptions>(_: Options.Type, _ words: [String]) -> Invocation {
+    .print(
+      words.dropFirst().first == "start"
+        ? HelpText.start(Options.self, "ringway") : HelpText.group(Options.self, "ringway"))
+  }
+
+  private static func check(_ arguments: [String]) -> Invocation {
+    switch arguments.first {
+    case GatewayOptions.word: check(arguments, Invocation.checkGateway)
+    case GRPCProxyOptions.word: check(arguments, Invocation.checkGRPCProxy)
+    default: nothingToCheck(arguments, "gateway")
+    }
+  }
+
+  private static func check<Options: CommandOptions>(
+    _ arguments: [String], _ run: (Options) -> Invocation
+  ) -> Invocation {
+    let words = Array(arguments.dropFirst())
+    guard Subcommand.split(words, word: "start", switches: Options.flags.switches) != nil else {
+      return nothingToCheck(arguments, Options.word)
+    }
+    return start(words, "ringway check", run)
   }
 
   /// A check of nothing must not pass for a check: unlike `gateway`, an incomplete `check` is an error.
-  private static func check(_ arguments: [String]) -> Invocation {
-    let words = Array(arguments.dropFirst())
-    let switches = GatewayOptions.flags.switches
-    if arguments.first == "gateway", Subcommand.split(words, word: "start", switches: switches) != nil {
-      return gateway(words, path: "check gateway", run: Invocation.checkGateway)
-    }
-    if arguments.contains("-h") || arguments.contains("--help") {
-      return .print(HelpText.start("check gateway start"))
-    }
-    return fail("Error: nothing to check; write 'ringway check gateway start' and the flags to check\n")
-  }
-
-  private static func gateway(
-    _ arguments: [String], path: String, run: (GatewayOptions) -> Invocation
-  ) -> Invocation {
-    guard let flags = Subcommand.split(arguments, word: "start", switches: GatewayOptions.flags.switches)
-    else {
-      return group(arguments, path: path)
-    }
-    let path = path + " start"
-    var options = GatewayOptions()
-    do throws(OptionError) {
-      let parsed = try GatewayOptions.flags.parse(flags, into: &options)
-      if parsed.wantsHelp { return .print(HelpText.start(path)) }
-      options.explicitFlags = parsed.explicit
-    } catch {
-      return badFlag(error, usage: HelpText.startUsage(path))
-    }
-    if let problem = options.firstProblem() {
-      return fail("Error: \(problem)\nRun 'ringway \(path) --help' for the flags.\n")
-    }
-    return run(options)
-  }
-
-  /// A command that only has sub-commands: its help, whatever the words, unless there is a bad flag among them.
-  private static func group(_ arguments: [String], path: String) -> Invocation {
-    var options = NoOptions()
-    do throws(OptionError) {
-      _ = try FlagSet<NoOptions>(command: "gateway").parse(arguments, into: &options)
-      return .print(HelpText.group(path))
-    } catch {
-      return badFlag(error, usage: HelpText.groupUsage(path))
-    }
-  }
-}
-
-/// Where a sub-command's word stands among flags.
-enum Subcommand {
-  /// The arguments without `word` if it is the first of them that is neither flag nor value of a flag, else nil.
-  ///
-  /// cobra looks for the word before it knows any flag, so that it takes what follows one for its value:
-  /// `--insecure-discovery start` has no word. If there is none by that rule, the inner
-  /// command's `switches` are taken into account as well, so that etcd's reading is kept and ours is added.
-  static func split(_ arguments: [String], word: String, switches: Set<String>) -> [String]? {
-    guard
-      let place = place(arguments, word: word, switches: [])
-        ?? place(arguments, word: word, switches: switches)
-    else { return nil }
-    return Array(arguments[..<place] + arguments[(place + 1)...])
-  }
-
-  private static func place(_ arguments: [String], word: String, switches: Set<String>) -> Int? {
-    var skipsValue = false
-    for (index, argument) in arguments.enumerated() {
-      if skipsValue {
-        skipsValue = false
-        continue
-      }
-      let bytes = argument.utf8
-      if argument == "--" { return nil }
-      if bytes.first == Ascii.minus {
-        let isLong = bytes.starts(with: "--".utf8)
-        let name = isLong ? String(argument.dropFirst(2)) : argument == "-h" ? "help" : ""
-        let isSwitch = switches.contains(name)
-        skipsValue = !bytes.contains(Ascii.equals) && !isSwitch && (isLong || bytes.count == 2)
-      } else if !bytes.isEmpty {
-        return argument == word ? index : nil
-      }
-    }
-    return nil
+  private static func nothingToCheck(_ arguments: [String], _ word: String) -> Invocation {
+    if arguments.contains("-h") || arguments.contains("--help") { return .print(HelpText.check) }
+    return fail("Error: nothing to check; write 'ringway check \(word) start' and the flags to check\n")
   }
 }
