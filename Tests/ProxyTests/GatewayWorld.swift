@@ -165,7 +165,7 @@ final class GatewayWorld {
     }
     kernels[index].submit()
     network.pass(UInt64(network.random.below(30_000)))
-    if cores[index].isFinished { cores[index].releasePipes() }
+    if cores[index].isFinished { cores[index].ended() }
   }
 
   func tell(_ message: CoreMessage) {

@@ -115,9 +115,6 @@ extension GatewayCore {
     sweep()
   }
 
-  /// The last thing a core does.
-  func releasePipes() { pipes.closeAll(kernel) }
-
   func scheduleSweep() {
     guard sweepTimer == .none else { return }
     let pause = drainDeadline == nil ? Instant.Span.seconds(Self.sweepSeconds) : .milliseconds(100)

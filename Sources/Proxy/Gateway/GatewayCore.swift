@@ -107,6 +107,8 @@ final class GatewayCore: Core {
     }
   }
 
+  override func ended() { pipes.closeAll(kernel) }
+
   /// Puts the session on the list of those to look at before the turn ends.
   func touch(_ session: inout Session, _ handle: Handle) {
     guard !session.isTouched else { return }

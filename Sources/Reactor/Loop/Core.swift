@@ -52,6 +52,9 @@ open class Core {
   /// Another thread rang: look into the mailboxes.
   open func woken() {}
 
+  /// `run` has returned: the last thing that happens on the core's thread.
+  open func ended() {}
+
   /// The end of a turn: whatever wants to leave is asked for here.
   open func finishTurn() {}
 }
