@@ -3,24 +3,28 @@ internal import Synchronization
 
 /// Where endpoints come from and how they are shared out, as the command line says it.
 struct EndpointSettings: Sendable {
-  /// Items of `--endpoints`, used when discovery is off or finds nothing.
-  var endpoints: [String] = []
-  /// Whether the operator gave them: falling back to a list nobody asked for would send clients to a wrong cluster.
-  var endpointsAreExplicit = false
-  /// One weight for each of `endpoints`, or none at all.
-  var weights: [Int] = []
-  /// `--discovery-srv`, empty for no discovery.
-  var discoveryDomain = ""
-  /// `--discovery-srv-name`.
-  var discoveryServiceName = ""
-  /// `--insecure-discovery`.
-  var insecureDiscovery = false
-  /// `--trusted-ca-file`, for the check of discovered endpoints.
-  var trustedCAFile = ""
-  /// `--dns-servers`, empty for those of the system.
-  var dnsServers: [String] = []
-  /// `--balance` among connections.
-  var balance = GatewayOptions.Balance.roundRobin
+  let endpoints: [String]
+  let endpointsAreExplicit: Bool
+  let weights: [Int]
+  let discoveryDomain: String
+  let discoveryServiceName: String
+  let insecureDiscovery: Bool
+  let dnsServers: [String]
+  /// For the check of discovered endpoints.
+  let trustedCAFile: String
+  let balance: GatewayOptions.Balance
+
+  init(_ common: CommonOptions, trustedCAFile: String, balance: GatewayOptions.Balance) {
+    endpoints = common.endpoints
+    endpointsAreExplicit = common.endpointsAreExplicit
+    weights = common.endpointWeights
+    discoveryDomain = common.discoveryDomain
+    discoveryServiceName = common.discoveryServiceName
+    insecureDiscovery = common.insecureDiscovery
+    dnsServers = common.dnsServers
+    self.trustedCAFile = trustedCAFile
+    self.balance = balance
+  }
 }
 
 /// What all parts that deal with endpoints share, on whichever thread.

@@ -6,15 +6,9 @@ extension GatewayOptions {
 
   /// Longest pause between two attempts to bring an endpoint back, as the flag sets it.
   var retryLimit: Instant.Span { effectiveRetryDelay.span }
-}
 
-extension GatewayOptions {
   /// What the parts that deal with endpoints need to know.
   var endpointSettings: EndpointSettings {
-    EndpointSettings(
-      endpoints: endpoints, endpointsAreExplicit: endpointsAreExplicit, weights: endpointWeights,
-      discoveryDomain: discoveryDomain, discoveryServiceName: discoveryServiceName,
-      insecureDiscovery: insecureDiscovery, trustedCAFile: trustedCAFile, dnsServers: dnsServers,
-      balance: balance)
+    EndpointSettings(common, trustedCAFile: trustedCAFile, balance: balance)
   }
 }
