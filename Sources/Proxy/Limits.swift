@@ -38,6 +38,13 @@ public enum Limits {
   static let endpoints = 128
   static let addressesAnEndpoint = 16
 
+  // Messages.
+  /// Transactions inside transactions that a namespace looks into, and groups inside groups that are stepped over.
+  static let nestedTransactions = 32
+  static let protobufGroups = 16
+  /// Objects and lists inside each other in the JSON of a registration.
+  static let nestedJSON = 16
+
   /// Asserts how the caps relate; called once at start.
   static func check() {
     precondition(receiveBuffers * receiveBufferSize <= 8 << 20, "receive buffers must fit the memlock limit")
