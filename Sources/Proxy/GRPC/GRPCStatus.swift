@@ -44,7 +44,8 @@ extension GRPCStatus.Code {
   /// The value of `grpc-status`; what is no number, or none of a code, counts as unknown.
   init(header text: UnsafeRawBufferPointer) {
     var number = 0
-    for unsafebyte in unsafe text {
+    for place in 0..<text.count {
+      let byte = unsafe text[place]
       guard byte >= UInt8(ascii: "0"), byte <= UInt8(ascii: "9"), number < 100 else {
         self = .unknown
         return

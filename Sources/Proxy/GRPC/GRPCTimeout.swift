@@ -24,7 +24,8 @@ enum GRPCTimeout {
       return nil
     }
     var number: UInt64 = 0
-    for unsafebyte in unsafe text.dropLast() {
+    for place in 0..<text.count - 1 {
+      let byte = unsafe text[place]
       guard byte >= UInt8(ascii: "0"), byte <= UInt8(ascii: "9") else { return nil }
       number = number * 10 + UInt64(byte - UInt8(ascii: "0"))
     }

@@ -6,7 +6,8 @@ enum PercentCoding {
 
   /// Appends `text` in its coded form.
   static func encode(_ text: UnsafeRawBufferPointer, into output: inout ByteBuffer) {
-    for unsafebyte in unsafe text {
+    for place in 0..<text.count {
+      let byte = unsafe text[place]
       if byte >= 0x20, byte <= 0x7E, byte != UInt8(ascii: "%") {
         output.append(byte)
       } else {
