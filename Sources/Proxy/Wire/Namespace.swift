@@ -40,14 +40,9 @@ struct Namespace: Sendable {
   /// Without a prefix there is no namespace and every message is unchanged, strict or not.
   init(prefix: [UInt8], strict: Bool) {
     self.prefix = prefix
-    end = Self.end(of: prefix)
+    end = RangeRequest.end(ofPrefix: prefix)
     first = prefix + [0]
     isStrict = strict && !prefix.isEmpty
-  }
-
-  private static func end(of prefix: [UInt8]) -> [UInt8] {
-    guard let place = prefix.lastIndex(where: { $0 < 0xFF }) else { return [0] }
-    return Array(prefix[..<place]) + [prefix[place] + 1]
   }
 
   /// A message from the client. The verdict is meant for each message of a stream.

@@ -75,6 +75,9 @@ enum ProtoWire: UInt8 {
     }
   }
 
+  /// Reads the content of a packed field instead: the next number, `nil` at the end.
+  mutating func packedNumber() throws(ProtoMalformed) -> UInt64? { left > 0 ? try varint() : nil }
+
   private func field(
     _ number: Int, _ wire: ProtoWire, _ start: Int, _ scalar: UInt64, _ payload: UnsafeRawBufferPointer
   ) -> ProtoField {
@@ -155,4 +158,14 @@ enum ProtoWire: UInt8 {
     }
     return nil
   }
+}
+
+/// The numbers of a packed repeated field.
+@safe struct ProtoNumbers {
+  private var reader: ProtoReader
+
+  init(_ payload: UnsafeRawBufferPointer) { unsafe reader = ProtoReader(payload) }
+
+  /// The next one, `nil` at the end.
+  mutating func next() throws(ProtoMalformed) -> UInt64? { try reader.packedNumber() }
 }
