@@ -47,6 +47,13 @@ public enum Limits {
   /// Longest life of a certificate of our own making, in years; dates of certificates have four digits for the year.
   static let certificateYears: UInt = 1000
 
+  // Messages.
+  /// Transactions inside transactions that a namespace looks into, and groups inside groups that are stepped over.
+  static let nestedTransactions = 32
+  static let protobufGroups = 16
+  /// Objects and lists inside each other in the JSON of a registration.
+  static let nestedJSON = 16
+
   /// Asserts how the caps relate; called once at start.
   static func check() {
     precondition(receiveBuffers * receiveBufferSize <= 8 << 20, "receive buffers must fit the memlock limit")
