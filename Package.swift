@@ -22,6 +22,7 @@ let package = Package(
       cSettings: [.define("_GNU_SOURCE")],
       linkerSettings: [
         .linkedLibrary("uring"), .linkedLibrary("cares"), .linkedLibrary("ssl"), .linkedLibrary("crypto"),
+        .linkedLibrary("nghttp2"),
       ]),
     .target(name: "Reactor", dependencies: ["CUring"], swiftSettings: strict),
     .target(name: "Proxy", dependencies: ["Reactor", "CUring"], swiftSettings: strict),
@@ -29,6 +30,6 @@ let package = Package(
     .target(name: "Simulation", dependencies: ["Reactor"], path: "Tests/Simulation", swiftSettings: relaxed),
     .testTarget(name: "ReactorTests", dependencies: ["Reactor", "CUring"], swiftSettings: relaxed),
     .testTarget(
-      name: "ProxyTests", dependencies: ["Proxy", "Reactor", "Simulation"], swiftSettings: relaxed),
+      name: "ProxyTests", dependencies: ["Proxy", "Reactor", "Simulation", "CUring"], swiftSettings: relaxed),
   ]
 )

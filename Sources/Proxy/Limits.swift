@@ -54,6 +54,33 @@ public enum Limits {
   /// Objects and lists inside each other in the JSON of a registration.
   static let nestedJSON = 16
 
+  // HTTP/2.
+  /// Longest frame that is taken and sent, which is also the least that a peer has to take.
+  static let http2FrameBytes = 16 << 10
+  /// Compressed header block, at least; otherwise twice the decoded size that is announced.
+  static let http2HeaderBlockBytes = 64 << 10
+  /// CONTINUATION frames of one header block.
+  static let http2Continuations = 32
+  /// Bytes waiting for the socket beyond which no DATA is taken.
+  static let http2OutputBytes = 256 << 10
+  /// Bytes waiting for the socket that only answer the peer (acknowledgements, resets it provoked).
+  static let http2AnswerBytes = 16 << 10
+  /// Frames that lead nowhere: pings, settings, empty DATA, unknown types, frames on closed streams. A client of
+  /// grpc-go that measures bandwidth over loopback sends a few thousand pings a second.
+  static let http2NoiseBurst: UInt64 = 20_000
+  static let http2NoisePerSecond: UInt64 = 10_000
+  /// What one SETTINGS frame counts for, since it may touch every stream.
+  static let http2SettingsNoise: UInt64 = 100
+  /// Streams that the peer of a server opens only to have them reset. One outage ends every call of a client at once.
+  static let http2ResetBurst: UInt64 = 10_000
+  static let http2ResetsPerSecond: UInt64 = 1000
+  /// Pings ahead of time that are forgiven.
+  static let http2PingStrikes = 2
+  /// Streams a client opens before it knows what the server allows.
+  static let http2StreamsBeforeSettings: UInt32 = 100
+  /// Largest receive window, so that the sum of two is still a window.
+  static let http2Window = 1 << 30
+
   /// Asserts how the caps relate; called once at start.
   static func check() {
     precondition(receiveBuffers * receiveBufferSize <= 8 << 20, "receive buffers must fit the memlock limit")
@@ -61,5 +88,7 @@ public enum Limits {
     precondition(endpoints <= 128, "EndpointSet has 128 bits")
     precondition(idlePipesACore <= pipesACore)
     precondition(pipeCapacityLeast <= pipeCapacity)
+    precondition(http2FrameBytes <= http2OutputBytes && http2FrameBytes <= http2HeaderBlockBytes)
+    precondition(http2SettingsNoise <= http2NoiseBurst)
   }
 }
