@@ -81,6 +81,19 @@ public enum Limits {
   /// Largest receive window, so that the sum of two is still a window.
   static let http2Window = 1 << 30
 
+  // TLS.
+  /// Bytes of a file with certificates, keys or revocation lists.
+  static let tlsFileBytes = 64 << 20
+  /// Bytes of the other end until its handshake must be complete: OpenSSL's largest certificate list with room.
+  static let tlsHandshakeBytes = 256 << 10
+  /// Room for one's own part of a handshake; more is made when a chain of certificates is long.
+  static let tlsFlightBytes = 4096
+  /// Plain bytes of a record, and by how much it can be longer (RFC 5246 section 6.2.3), alert included.
+  static let tlsRecordBytes = 16 << 10
+  static let tlsRecordOverhead = 256
+  /// A self-signed certificate is renewed so long before it expires.
+  static let selfSignedRenewalDays: Int64 = 30
+
   /// Asserts how the caps relate; called once at start.
   static func check() {
     precondition(receiveBuffers * receiveBufferSize <= 8 << 20, "receive buffers must fit the memlock limit")

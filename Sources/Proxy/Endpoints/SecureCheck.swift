@@ -17,7 +17,7 @@ final class SecureCheck {
     var isSending = false
     var result: String??
 
-    init(name: EndpointName, context: borrowing TLSContext) throws(TLSContext.Failure) {
+    init(name: EndpointName, context: borrowing TLSContext) throws(TLSFailure) {
       self.name = name
       handshake = try TLSHandshake(context: context, serverName: name.host)
     }
@@ -52,9 +52,9 @@ final class SecureCheck {
   func validate(_ names: [EndpointName], _ done: @escaping ([String?]) -> Void) {
     self.done = done
     serial &+= 1
-    do throws(TLSContext.Failure) {
+    do throws(TLSFailure) {
       let context = try TLSContext.client(trustedCAFile: caFile.isEmpty ? nil : caFile)
-      trials = try names.map { name throws(TLSContext.Failure) in try Trial(name: name, context: context) }
+      trials = try names.map { name throws(TLSFailure) in try Trial(name: name, context: context) }
     } catch {
       return done(names.map { _ in "\(error)" })
     }

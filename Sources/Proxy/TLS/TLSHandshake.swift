@@ -1,5 +1,4 @@
 internal import CTLS
-internal import Reactor
 
 /// The client's side of one TLS handshake, as a machine without input and output: bytes go in and come out.
 ///
@@ -39,7 +38,7 @@ internal import Reactor
   /// - Parameter serverName: host name or IP address that the certificate must be for; a name is also sent to
   ///   the server (RFC 6066 section 3). Nil accepts a certificate for anybody.
   /// - Throws: the name is none, or memory is short.
-  public init(context: borrowing TLSContext, serverName: String?) throws(TLSContext.Failure) {
+  public init(context: borrowing TLSContext, serverName: String?) throws(TLSFailure) {
     ERR_clear_error()
     guard let session = unsafe SSL_new(context.context) else { throw .last }
     let (input, output) = unsafe (rw_tls_memory(), rw_tls_memory())
@@ -51,10 +50,11 @@ internal import Reactor
     }
     unsafe SSL_set_bio(session, input, output)
     unsafe SSL_set_connect_state(session)
-    if let serverName, !(unsafe Self.expect(serverName, session)) {
-      let cause = ERR_peek_error() == 0 ? "not a host name" : TLSContext.Failure.last.description
+    do throws(TLSFailure) {
+      if let serverName { try unsafe TLSServerName.expect(serverName, session) }
+    } catch {
       unsafe SSL_free(session)
-      throw TLSContext.Failure(description: "server name \(serverName): \(cause)")
+      throw error
     }
     unsafe self.session = session
     unsafe self.input = input
@@ -85,7 +85,7 @@ internal import Reactor
     }
     received += bytes.count
     guard unsafe BIO_write(input, bytes.baseAddress, Int32(bytes.count)) == Int32(bytes.count) else {
-      state = .failed(TLSContext.Failure.last.description)
+      state = .failed(TLSFailure.last.description)
       return ([], state)
     }
     step()
@@ -93,20 +93,6 @@ internal import Reactor
   }
 
   // MARK: Parts
-
-  /// Makes the name or address part of what is verified. False if OpenSSL does not take it.
-  private static func expect(_ serverName: String, _ session: OpaquePointer) -> Bool {
-    guard !serverName.isEmpty, serverName != ".", !serverName.utf8.contains(0) else { return false }
-    let rules = unsafe SSL_get0_param(session)
-    if Address(ip: serverName, port: 0) != nil {
-      return unsafe X509_VERIFY_PARAM_set1_ip_asc(rules, serverName) == 1
-    }
-    // As Go: the root's dot is not part of the name, common names do not count.
-    let name = serverName.hasSuffix(".") ? String(serverName.dropLast()) : serverName
-    let flags = UInt32(X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT)
-    unsafe X509_VERIFY_PARAM_set_hostflags(rules, flags)
-    return unsafe X509_VERIFY_PARAM_set1_host(rules, name, 0) == 1 && rw_tls_server_name(session, name) == 1
-  }
 
   private mutating func step() {
     ERR_clear_error()
@@ -131,7 +117,7 @@ internal import Reactor
   }
 
   private var words: String {
-    let words = TLSContext.Failure.last.description
+    let words = TLSFailure.last.description
     guard certificateVerified == false else { return words }
     let verdict = unsafe SSL_get_verify_result(session)
     guard let text = unsafe X509_verify_cert_error_string(verdict) else { return words }
