@@ -1,3 +1,5 @@
+internal import Reactor
+
 /// Every cap of the proxy in one place, and how caps relate (`check`). Flags may lower some, never lift one.
 public enum Limits {
   // Receiving.
@@ -93,6 +95,39 @@ public enum Limits {
   static let tlsRecordOverhead = 256
   /// A self-signed certificate is renewed so long before it expires.
   static let selfSignedRenewalDays: Int64 = 30
+
+  // The gRPC proxy.
+  /// Receive buffers a core and bytes in each: fewer and larger ones than the gateway's, since a turn's worth of many calls
+  /// arrives in one piece.
+  static let proxyReceiveBuffers = 64
+  static let proxyReceiveBufferSize = 16 << 10
+  /// Connections of a core to all endpoints, and to one endpoint for one purpose when its streams run out.
+  static let upstreamsACore = 1024
+  static let connectionsAnEndpoint = 8
+  /// Calls a core carries at a time.
+  static let callsACore = 1 << 20
+  /// Bytes that calls and connections of a core hold, beyond which new calls are refused.
+  static let bufferedBytesACore = 1 << 30
+  /// A request that is longer is passed on as it comes and cannot be made again.
+  static let repeatableRequestBytes = 64 << 10
+  /// Streams to etcd that a call may use up.
+  static let triesACall: UInt8 = 10
+  /// Receive windows: a stream's at first, its largest, and a connection's, which is credited at once.
+  static let clientStreamWindow = 64 << 10
+  static let upstreamStreamWindow = 256 << 10
+  static let largestStreamWindow = 1 << 20
+  static let connectionWindow = 16 << 20
+  /// Decoded header fields of a request or an answer.
+  static let headerListBytes = 64 << 10
+  /// Until a client has said what it speaks, TLS included.
+  static let greetingTime = Instant.Span.seconds(10)
+  /// Bytes of an HTTP/1.1 request that wait to be read.
+  static let visitorBytes = 64 << 10
+  /// Pages that a core may have asked for.
+  static let pageRequestsACore = 1024
+  /// Pages under way from etcd, and bytes of an answer to the proxy's own calls.
+  static let pageFetches = 64
+  static let ownAnswerBytes = 64 << 20
 
   /// Asserts how the caps relate; called once at start.
   static func check() {

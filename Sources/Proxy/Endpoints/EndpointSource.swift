@@ -48,6 +48,14 @@ final class EndpointSource {
     discovery.run()
   }
 
+  /// Takes what etcd's member list says for the endpoints; false when that is what there is already.
+  func replace(_ urls: [String]) -> Bool {
+    let names = urls.compactMap { try? EndpointName($0) }
+    guard !names.isEmpty, Set(names.map(\.displayName)) != Set(directory.names) else { return false }
+    directory.list(names.map { ($0, 0, 0) })
+    return true
+  }
+
   private func listStatic() {
     let weights = context.settings.weights
     var listed: [(name: EndpointName, priority: UInt16, weight: UInt16)] = []

@@ -13,6 +13,21 @@ struct Endpoint: Equatable, Sendable {
   /// Share of the connections within its priority.
   let weight: UInt16
 
+  /// What goes into `:authority`.
+  let authority: [UInt8]
+  /// The host that a certificate must be for; nil on a unix socket.
+  let serverName: String?
+
+  init(slot: Int, name: String, addresses: [Address], priority: UInt16, weight: UInt16, host: String = "") {
+    self.slot = slot
+    self.name = name
+    self.addresses = addresses
+    self.priority = priority
+    self.weight = weight
+    authority = Array((host.isEmpty ? "localhost" : name).utf8)
+    serverName = host.isEmpty ? nil : host
+  }
+
   /// Whether what is known of one holds for the other.
   func isSamePlace(as other: Endpoint) -> Bool {
     slot == other.slot && name == other.name && addresses == other.addresses

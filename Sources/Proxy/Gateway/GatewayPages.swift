@@ -1,4 +1,3 @@
-internal import Glibc
 internal import Reactor
 
 /// What `--metrics-addr` of a gateway serves.
@@ -40,7 +39,7 @@ struct GatewayPages {
     var text = MetricsText()
     connections(&text)
     endpointStates(&text)
-    process(&text)
+    ProcessMetrics.write(&text, backend: shared.backend, cores: shared.group.links.count)
     return text.bytes
   }
 
@@ -102,25 +101,5 @@ struct GatewayPages {
     for endpoint in all {
       text.sample(labels: [("endpoint", endpoint.name)], UInt64(board.active(slot: endpoint.slot)))
     }
-  }
-
-  private func process(_ text: inout MetricsText) {
-    text.family("ringway_build_info", .gauge, help: "1, labelled with the version.")
-    text.sample(labels: [("version", Version.text)], 1 as UInt64)
-    text.family("ringway_io_backend", .gauge, help: "1 for the kernel interface in use.")
-    for backend in IOBackend.allCases {
-      text.sample(labels: [("backend", backend.rawValue)], backend == shared.backend ? 1 as UInt64 : 0)
-    }
-    text.family("ringway_cores", .gauge, help: "Threads that move bytes.")
-    text.sample(UInt64(shared.group.links.count))
-    var usage = rusage()
-    unsafe getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
-    let seconds =
-      Double(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec)
-      + Double(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6
-    text.family("process_cpu_seconds_total", .counter, help: "CPU time used, in seconds.")
-    text.sample(number: seconds)
-    text.family("process_max_resident_memory_bytes", .gauge, help: "Largest resident memory so far.")
-    text.sample(UInt64(clamping: usage.ru_maxrss) &* 1024)
   }
 }

@@ -72,6 +72,11 @@ extension HTTP2Session {
     return taken
   }
 
+  /// Ends the stream behind data that have all been taken.
+  mutating func sendEnd(_ stream: UInt32) {
+    _ = unsafe send(stream, UnsafeRawBufferPointer(start: nil, count: 0), endStream: true)
+  }
+
   /// How many of `wanted` bytes may leave now.
   private mutating func room(_ position: Int, _ wanted: Int) -> Int {
     let isOvertaking = lineFirst != 0 && turn != streams[position].id

@@ -103,7 +103,8 @@ internal import Reactor
   var failure: (code: HTTP2Code, reason: StaticString)?
   var failureTold = false
 
-  /// A client's preface and the settings of either side are in the output at once.
+  /// A client's preface and settings are in the output at once. A server's settings follow the client's preface: until
+  /// then it is not certain that the client speaks HTTP/2.
   init(_ role: HTTP2Role, _ context: HTTP2Context) {
     self.role = role
     unsafe self.context = context
@@ -119,11 +120,18 @@ internal import Reactor
       stage = .header
       output.append(Self.preface)
       produced = UInt64(output.count)
+      sendSettings()
     }
-    sendSettings()
   }
 
   // MARK: Looking at it
+
+  /// Names the owners of all open streams.
+  func forEachUser(_ body: (Handle) -> Void) {
+    for position in 0..<streams.capacity where streams[position].id != 0 {
+      if let user = streams[position].user { body(user) }
+    }
+  }
 
   /// Streams that are open.
   var openStreams: Int { streams.count }
@@ -202,6 +210,7 @@ internal import Reactor
     left &-= size
     guard left == 0 else { return .starved }
     stage = .header
+    sendSettings()
     return .again
   }
 

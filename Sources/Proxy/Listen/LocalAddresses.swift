@@ -1,3 +1,4 @@
+internal import CUring
 internal import Glibc
 internal import Reactor
 

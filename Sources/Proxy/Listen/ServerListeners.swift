@@ -1,5 +1,4 @@
 internal import Glibc
-internal import CUring
 internal import Reactor
 
 /// The sockets a server listens on: for each core one per address, and one for the metrics page.

@@ -1,0 +1,80 @@
+internal import Reactor
+
+/// One gRPC call: a stream of a client's connection, and the stream to etcd that serves it.
+///
+/// Bytes that one side does not take at once wait in `request` and `response`; the other side's flow-control credit
+/// returns only as they leave, so that both are bounded by a stream's window.
+struct Call: ~Copyable {
+  enum Phase {
+    /// No stream to etcd yet, or not any more: waits for a connection.
+    case waiting
+    /// A stream to etcd is open.
+    case open
+    /// etcd has answered in full; the rest of the answer waits for the client's window.
+    case finishing
+  }
+
+  let client: Handle
+  let stream: UInt32
+  let method: EtcdMethod
+  let started: Instant
+  var phase = Phase.waiting
+  var deadline = Instant.distantFuture
+  var timer = TimerWheel.Timer.none
+
+  var upstream: Handle?
+  var upstreamStream: UInt32 = 0
+  /// Endpoints that have had the call and failed.
+  var tried = EndpointSet()
+  var tries: UInt8 = 0
+
+  /// The request's header fields in the form of `HeaderRecord`, for as long as it may have to be sent (again).
+  var head: ByteBuffer
+  /// What the client has sent: from the first byte while `isRepeatable`, else only what has not been passed on.
+  var request: ByteBuffer
+  /// Bytes of `request` that etcd's connection has taken.
+  var passed = 0
+  /// Bytes of `request` whose credit has gone back to the client; they are sent once more when a call is repeated.
+  var creditedRequest = 0
+  /// The bytes of `request` are all of it, so that the call can be made anew.
+  var isRepeatable = true
+  /// The client has ended its side.
+  var clientEnded = false
+  /// So have we towards etcd.
+  var requestEnded = false
+  /// Something of it has gone to an endpoint that may have acted on it.
+  var hasLeft = false
+
+  /// What etcd has answered and the client's window has not let through.
+  var response: ByteBuffer
+  /// The trailers, while some of the answer still waits.
+  var tail: ByteBuffer
+  /// The response's header fields have gone to the client.
+  var headSent = false
+  /// Some of the answer's bytes have gone to the client, or are on their way.
+  var hasAnswered = false
+
+  /// No call at all but a page that does not fit the client's window.
+  var isPage = false
+
+  /// Where the messages begin and end, for the limits on their size.
+  var requestFrames = MessageFramer()
+  var responseFrames = MessageFramer()
+  /// Messages are rewritten on their way, so they are collected first.
+  var rewrites = false
+  var inbox: ByteBuffer
+  var outbox: ByteBuffer
+
+  init(client: Handle, stream: UInt32, method: EtcdMethod, now: Instant, _ pool: BlockPool) {
+    self.client = client
+    self.stream = stream
+    self.method = method
+    started = now
+    head = ByteBuffer(pool)
+    request = ByteBuffer(pool)
+    response = ByteBuffer(pool)
+    tail = ByteBuffer(pool)
+    inbox = ByteBuffer(pool)
+    outbox = ByteBuffer(pool)
+  }
+}

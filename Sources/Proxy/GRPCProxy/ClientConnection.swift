@@ -1,0 +1,48 @@
+internal import Reactor
+
+/// A client's connection on its core.
+struct ClientConnection: ~Copyable {
+  enum Phase {
+    /// TLS is being negotiated, or the first bytes have not told yet what the client speaks.
+    case greeting
+    /// HTTP/2: calls.
+    case http2
+    /// HTTP/1.1: pages.
+    case http1
+    /// Nothing new is taken; what waits is sent, then it ends.
+    case closing
+    /// Ended; operations are called back.
+    case ended
+  }
+
+  /// What a client's HTTP/1.1 requests need; most clients have none of it.
+  final class Visitor {
+    var parser = RequestParser()
+    var writer = ResponseWriter()
+    /// A page is being made; the next request waits.
+    var isAnswering = false
+    var unread: [UInt8] = []
+  }
+
+  var transport: Transport
+  var phase = Phase.greeting
+  /// For the limit on connections of one source, and for logs.
+  let source: Address?
+  let opened: Instant
+  var visitor: Visitor?
+  /// When the client's silence was last asked about (`--grpc-keepalive-interval`), and whether it has answered.
+  var pinged: Instant?
+  /// Calls open on it.
+  var calls = 0
+  var isTouched = false
+  /// GOAWAY has been sent for the last time: it ends with its last call.
+  var isDraining = false
+  /// The end of the client's stream has been read, or its socket has failed.
+  var peerEnded = false
+
+  init(_ transport: consuming Transport, source: Address?, opened: Instant) {
+    self.transport = transport
+    self.source = source
+    self.opened = opened
+  }
+}

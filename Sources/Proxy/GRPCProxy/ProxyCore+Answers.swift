@@ -1,0 +1,198 @@
+internal import Reactor
+
+/// From etcd to a client's stream.
+extension ProxyCore {
+  /// The head of an answer has come, and messages will follow.
+  func answerBegan(_ id: Handle, _ connection: inout UpstreamConnection) {
+    heard(&connection)
+    _ = calls.edit(id) { call in
+      call.isRepeatable = false
+      releaseRequest(&call)
+      guard !call.headSent else { return }
+      call.headSent = true
+      toClient(call.client) { client in
+        outgoing.removeAll()
+        outgoing.append(answer: upstreamSide.received)
+        client.transport.http2.sendHeaders(call.stream, outgoing, endStream: false)
+      }
+    }
+  }
+
+  /// What has gone to etcd need not be kept once etcd has answered.
+  private func releaseRequest(_ call: inout Call) {
+    call.request.consume(min(call.passed, call.request.count))
+    call.creditedRequest -= call.passed
+    call.passed = 0
+  }
+
+  /// Bytes of an answer.
+  func answerData(
+    _ id: Handle, _ connection: inout UpstreamConnection, _ stream: UInt32, _ bytes: UnsafeRawBufferPointer,
+    endStream: Bool
+  ) {
+    heard(&connection)
+    var credit = bytes.count
+    let refusal: (GRPCStatus.Code, String)?? = calls.edit(id) { call in
+      if let refusal = unsafe checkAnswer(&call, bytes) { return refusal }
+      call.hasAnswered = true
+      if call.rewrites {
+        unsafe call.outbox.append(bytes)
+        return rewriteAnswer(&call)
+      }
+      credit = unsafe pass(bytes, of: &call)
+      return nil
+    }
+    if let refusal, let (code, text) = refusal {
+      connection.transport.http2.reset(stream, .cancel)
+      return failAlone(id, code, text)
+    }
+    if credit > 0 { connection.transport.http2.credit(stream, credit) }
+    // gRPC ends with trailers; a stream that ends with data has been cut short.
+    if endStream { failAlone(id, .internal, "server closed the stream without sending trailers") }
+  }
+
+  private func checkAnswer(_ call: inout Call, _ bytes: UnsafeRawBufferPointer) -> (GRPCStatus.Code, String)? {
+    var refusal: (GRPCStatus.Code, String)?
+    var offset = 0
+    while let step = unsafe call.responseFrames.next(bytes, from: &offset) {
+      guard case .header(_, let length) = step else { continue }
+      shared.counters.sentMessage(call.method, core: index)
+      if length > answerLimit, refusal == nil {
+        refusal = (.resourceExhausted, "grpc: received message larger than max (\(length) vs. \(answerLimit))")
+      }
+    }
+    return refusal
+  }
+
+  /// Gives the client's connection what it takes; the rest waits in the call.
+  ///
+  /// - Returns: bytes that have left, to be credited to etcd.
+  func pass(_ bytes: UnsafeRawBufferPointer, of call: inout Call) -> Int {
+    guard call.response.isEmpty else {
+      unsafe call.response.append(bytes)
+      return 0
+    }
+    var taken = 0
+    toClient(call.client) { client in
+      unsafe taken = client.transport.http2.send(call.stream, bytes, endStream: false)
+    }
+    if taken < bytes.count { unsafe call.response.append(UnsafeRawBufferPointer(rebasing: bytes[taken...])) }
+    return taken
+  }
+
+  private func toClient(_ handle: Handle, _ body: (inout ClientConnection) -> Void) {
+    _ = clients.edit(handle) { client in
+      body(&client)
+      touch(&client, handle)
+    }
+  }
+
+  private func heard(_ connection: inout UpstreamConnection) {
+    connection.asked = now
+    shared.board.heard(core: index, slot: connection.slot, at: now)
+  }
+
+  /// Trailers have come, alone (`isHead`) or behind the messages.
+  func answerEnded(_ id: Handle, _ connection: inout UpstreamConnection, isHead: Bool) {
+    heard(&connection)
+    let fields = upstreamSide.received
+    let code = GRPCStatus.Code(fields)
+    let slot = connection.slot
+    var isOver = true
+    _ = calls.edit(id) { call in
+      call.upstream = nil
+      if isHead, !call.headSent, mayTryElsewhere(call, code, slot) {
+        call.phase = .waiting
+        call.requestEnded = false
+        call.passed = 0
+        starting.append(id)
+        shared.counters.add(.retries, core: index)
+        isOver = false
+        return
+      }
+      if call.method.kind == .unary { routes.took(now - call.started, slot) }
+      shared.counters.handled(call.method, code, after: now - call.started, core: index)
+      call.phase = .finishing
+      outgoing.removeAll()
+      outgoing.append(answer: fields)
+      if call.response.isEmpty {
+        finishAnswer(&call)
+      } else {
+        HeaderRecord.write(outgoing, into: &call.tail)
+        isOver = false
+      }
+    }
+    if isOver { forgetAlone(id) }
+  }
+
+  /// Whether an answer of nothing but an error may be replaced by that of another endpoint: only for calls that may be
+  /// made twice, and only while an endpoint is left that has not been asked.
+  private func mayTryElsewhere(_ call: borrowing Call, _ code: GRPCStatus.Code, _ slot: Int) -> Bool {
+    guard code == .unavailable, call.isRepeatable, call.method.isRead, now < call.deadline else { return false }
+    return table.endpoints.contains { !call.tried.contains($0.slot) && shared.board.status($0.slot) != .down }
+  }
+
+  /// Sends the trailers in `outgoing` and ends the client's stream.
+  private func finishAnswer(_ call: inout Call) {
+    toClient(call.client) { client in
+      client.transport.http2.sendHeaders(call.stream, outgoing, endStream: true)
+      // As a gRPC server does that is done before its client is: the rest of the request is not wanted.
+      if !call.clientEnded { client.transport.http2.reset(call.stream, .noError) }
+    }
+  }
+
+  /// The client takes more of an answer.
+  func clientTakes(
+    _ id: Handle, _ connection: inout ClientConnection, _ handle: Handle, _ stream: UInt32
+  ) {
+    var credited: (upstream: Handle, stream: UInt32, count: Int)?
+    var isOver = false
+    _ = calls.edit(id) { call in
+      guard !call.response.isEmpty else { return }
+      let taken = unsafe connection.transport.http2.send(stream, call.response.bytes, endStream: false)
+      call.response.consume(taken)
+      if let upstream = call.upstream, !call.rewrites { credited = (upstream, call.upstreamStream, taken) }
+      guard call.response.isEmpty, call.phase == .finishing else { return }
+      isOver = true
+      if call.isPage { return connection.transport.http2.sendEnd(stream) }
+      outgoing.removeAll()
+      HeaderRecord.read(call.tail, into: outgoing)
+      connection.transport.http2.sendHeaders(stream, outgoing, endStream: true)
+      if !call.clientEnded { connection.transport.http2.reset(stream, .noError) }
+    }
+    touch(&connection, handle)
+    if isOver { forget(id, &connection) }
+    guard let (upstream, upstreamStream, count) = credited, count > 0 else { return }
+    _ = upstreams.edit(upstream) { connection in
+      connection.transport.http2.credit(upstreamStream, count)
+      touch(&connection, upstream)
+    }
+  }
+
+  /// etcd has reset the stream.
+  func upstreamReset(_ id: Handle, _ connection: inout UpstreamConnection, _ code: HTTP2Code) {
+    heard(&connection)
+    // A reset with NO_ERROR follows trailers; those have ended the call.
+    failAlone(id, GRPCStatus.Code(reset: code), "stream terminated by RST_STREAM with error code: \(code.name)")
+  }
+
+  /// The call's connection is gone, or never had the call.
+  ///
+  /// What certainly has not been acted on, or may be made twice, begins anew; etcd's proxy lets it fail.
+  func lost(_ id: Handle, certainlyUnseen: Bool, _ reason: String) {
+    let failure: Bool? = calls.edit(id) { call in
+      call.upstream = nil
+      let isSafe = certainlyUnseen || call.method.isRead || call.method.mayBeginAnew
+      guard call.isRepeatable, !call.headSent, isSafe, call.tries < Limits.triesACall, now < call.deadline else {
+        return true
+      }
+      call.phase = .waiting
+      call.requestEnded = false
+      call.passed = 0
+      starting.append(id)
+      shared.counters.add(.retries, core: index)
+      return false
+    }
+    if failure == true { failAlone(id, .unavailable, reason) }
+  }
+}

@@ -1,0 +1,145 @@
+internal import Reactor
+
+/// From a client's stream to etcd.
+extension ProxyCore {
+  /// A request's head has come.
+  func requestCame(
+    _ connection: inout ClientConnection, _ handle: Handle, _ stream: UInt32, endStream: Bool
+  ) {
+    let fields = clientSide.received
+    guard isGRPC(fields) else {
+      return pageAsked(&connection, handle, stream, endStream: endStream)
+    }
+    let path = unsafe fields.value(of: .path) ?? UnsafeRawBufferPointer(start: nil, count: 0)
+    let method = unsafe EtcdMethod.find(path)
+    shared.counters.started(method, core: index)
+    if pool.bytesInUse > Limits.bufferedBytesACore {
+      return refuseCall(&connection, stream, method, .resourceExhausted, "too many bytes are under way; try again later")
+    }
+    var call = Call(client: handle, stream: stream, method: method, now: now, pool)
+    HeaderRecord.write(fields, into: &call.head)
+    call.clientEnded = endStream
+    call.rewrites = rewrites(method)
+    if let text = unsafe fields.value(of: .grpcTimeout), let span = unsafe GRPCTimeout.parse(text) {
+      call.deadline = now + span
+    }
+    guard let id = calls.insert(call) else {
+      return refuseCall(&connection, stream, method, .resourceExhausted, "too many calls are under way; try again later")
+    }
+    connection.calls += 1
+    connection.transport.http2.setUser(stream, id)
+    _ = calls.edit(id) { call in
+      guard call.deadline != .distantFuture else { return }
+      call.timer = timers.schedule(at: call.deadline, Token(owner: Owner.call, operation: 0, handle: id))
+    }
+    // A unary request's message comes in the same breath: it is sent on together with the head.
+    starting.append(id)
+  }
+
+  private func isGRPC(_ fields: HeaderList) -> Bool {
+    guard let type = unsafe fields.value(of: .contentType) else { return false }
+    return unsafe type.hasPrefix("application/grpc")
+  }
+
+  /// Bytes of a request.
+  func requestData(
+    _ id: Handle, _ connection: inout ClientConnection, _ handle: Handle, _ bytes: UnsafeRawBufferPointer,
+    endStream: Bool
+  ) {
+    var credit = bytes.count
+    var stream: UInt32 = 0
+    let refusal: (GRPCStatus.Code, String)?? = calls.edit(id) { call in
+      stream = call.stream
+      if endStream { call.clientEnded = true }
+      if let refusal = unsafe checkRequest(&call, bytes) { return refusal }
+      if call.rewrites {
+        unsafe call.inbox.append(bytes)
+        return rewriteRequest(&call)
+      }
+      unsafe call.request.append(bytes)
+      credit = passRequest(&call)
+      return nil
+    }
+    if let refusal, let (code, text) = refusal {
+      return failCall(id, &connection, handle, code, text)
+    }
+    if credit > 0 { connection.transport.http2.credit(stream, credit) }
+  }
+
+  /// The end of a request came by itself.
+  func requestEnded(_ id: Handle, _ connection: inout ClientConnection, _ handle: Handle) {
+    unsafe requestData(
+      id, &connection, handle, UnsafeRawBufferPointer(start: nil, count: 0), endStream: true)
+  }
+
+  /// The limit on what is sent to etcd, known as soon as a message's length is.
+  private func checkRequest(_ call: inout Call, _ bytes: UnsafeRawBufferPointer) -> (GRPCStatus.Code, String)? {
+    var refusal: (GRPCStatus.Code, String)?
+    var offset = 0
+    while let step = unsafe call.requestFrames.next(bytes, from: &offset) {
+      guard case .header(_, let length) = step else { continue }
+      shared.counters.receivedMessage(call.method, core: index)
+      if length > requestLimit, refusal == nil {
+        refusal = (.resourceExhausted, "trying to send message larger than max (\(length) vs. \(requestLimit))")
+      }
+    }
+    return refusal
+  }
+
+  /// Gives etcd's connection what it takes of the request.
+  ///
+  /// - Returns: bytes of the client's that have left for the first time, to be credited to it.
+  func passRequest(_ call: inout Call) -> Int {
+    guard call.phase == .open, let upstream = call.upstream else { return 0 }
+    let passed: Int? = upstreams.edit(upstream) { connection in
+      let count = push(&call, &connection)
+      touch(&connection, upstream)
+      return count
+    }
+    return passed ?? 0
+  }
+
+  /// The same, for whoever has the connection in hand.
+  func push(_ call: inout Call, _ connection: inout UpstreamConnection) -> Int {
+    guard !call.requestEnded else { return 0 }
+    let whole = unsafe call.request.bytes
+    let rest = unsafe UnsafeRawBufferPointer(rebasing: whole[min(call.passed, whole.count)...])
+    guard rest.count > 0 || call.clientEnded else { return 0 }
+    let taken = unsafe connection.transport.http2.send(call.upstreamStream, rest, endStream: call.clientEnded)
+    call.requestEnded = call.clientEnded && taken == rest.count
+    call.passed += taken
+    if taken > 0 { call.hasLeft = true }
+    let fresh = max(0, call.passed - call.creditedRequest)
+    call.creditedRequest = max(call.creditedRequest, call.passed)
+    if call.isRepeatable, call.request.count > Limits.repeatableRequestBytes { call.isRepeatable = false }
+    if !call.isRepeatable {
+      call.request.consume(call.passed)
+      call.creditedRequest -= call.passed
+      call.passed = 0
+    }
+    return call.rewrites ? 0 : fresh
+  }
+
+  /// etcd's connection takes more of the request than before.
+  func upstreamTakes(_ id: Handle, _ connection: inout UpstreamConnection) {
+    var client: (Handle, UInt32)?
+    let credit: Int? = calls.edit(id) { call in
+      client = (call.client, call.stream)
+      return push(&call, &connection)
+    }
+    guard let credit, credit > 0, let (client, stream) = client else { return }
+    _ = clients.edit(client) { connection in
+      connection.transport.http2.credit(stream, credit)
+      touch(&connection, client)
+    }
+  }
+
+  /// The client does not want the answer any more.
+  func clientCancelled(_ id: Handle, _ connection: inout ClientConnection) {
+    _ = calls.edit(id) { call in
+      dropUpstream(&call, .cancel)
+      shared.counters.handled(call.method, .canceled, after: now - call.started, core: index)
+    }
+    forget(id, &connection)
+  }
+}

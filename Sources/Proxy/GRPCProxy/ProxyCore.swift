@@ -1,0 +1,256 @@
+internal import Glibc
+internal import Reactor
+
+/// What the gRPC proxy does on one core: clients, calls, and connections to etcd.
+///
+/// The files beside this one hold its parts: `+Clients`, `+Requests` and `+Pages` face the clients, `+Dispatch` finds a call its
+/// connection, `+Upstream` and `+Answers` face etcd, `+End` is how things end. Here is the turn.
+///
+/// Two rules keep the parts apart. Whoever edits a client's connection may edit calls and connections to etcd, and the other
+/// way round, but never a second element of the same kind. And a call that has to begin (again) is only noted: it is
+/// dispatched at the end of the turn, when nothing is under edit.
+final class ProxyCore: Core, Acceptor.Host {
+  /// Who a completion belongs to.
+  enum Owner {
+    static let client: UInt8 = 1
+    static let upstream: UInt8 = 2
+    static let listener: UInt8 = 3
+    static let core: UInt8 = 4
+    static let call: UInt8 = 5
+    static let pagesListener: UInt8 = 6
+  }
+
+  /// A connection's operations.
+  enum Operation {
+    static let receive: UInt8 = 0
+    static let send: UInt8 = 1
+    static let room: UInt8 = 2
+    static let connect: UInt8 = 3
+  }
+
+  /// The listener of `--metrics-addr`, which one core has.
+  struct PagesListener: Sendable {
+    let descriptor: Int32
+    let isTLS: Bool
+  }
+
+  /// The core's own timers.
+  enum CoreTimer {
+    static let sweep: UInt8 = 0
+    static let retry: UInt8 = 1
+  }
+
+  /// A connection to be made to an endpoint's next address, noted while the last one is under edit.
+  struct NextAddress {
+    let endpoint: Endpoint
+    let purpose: Purpose
+    let address: Int
+  }
+
+  let shared: ProxyShared
+  let options: GRPCProxyOptions
+  let log: Log
+  let pool = BlockPool()
+  let clients: Slab<ClientConnection>
+  let upstreams: Slab<UpstreamConnection>
+  let calls: Slab<Call>
+  let clientSide: HTTP2Context
+  let upstreamSide: HTTP2Context
+  /// Decrypted bytes of the connection that is being read.
+  var scratch: ByteBuffer
+  /// Fields about to be sent.
+  let outgoing = HeaderList()
+  var table: EndpointTable
+  var serverTLS: TLSServerContext?
+  var clientTLS: TLSClientContext?
+  var members: MemberAnswer?
+  private(set) lazy var acceptor = Acceptor(host: self, owner: Owner.listener, listeners: listeners)
+  private let listeners: [Int32]
+  private let pages: PagesListener?
+  private(set) lazy var pagesAcceptor = Acceptor(
+    host: self, owner: Owner.pagesListener, listeners: pages.map { [$0.descriptor] } ?? [])
+  let requestLimit: Int
+  let answerLimit: Int
+  var gate = Gate()
+
+  /// Connections with something to send, or to end.
+  var touchedClients: [Handle] = []
+  var touchedUpstreams: [Handle] = []
+  /// Calls to be given a connection before the turn ends.
+  var starting: [Handle] = []
+  /// Calls for which there was none.
+  var waiting: [Handle] = []
+  var routes: Routes
+  var nextAddresses: [NextAddress] = []
+  /// Connections whose receive ran out of buffers.
+  var starvedClients: [Handle] = []
+  var starvedUpstreams: [Handle] = []
+  var sweepTimer = TimerWheel.Timer.none
+  var retryTimer = TimerWheel.Timer.none
+  var drainDeadline: Instant?
+  var random: SplitMix
+
+  init(
+    index: Int, kernel: Kernel, shared: ProxyShared, table: EndpointTable, listeners: [Int32],
+    pages: PagesListener?, tls: (server: TLSServerContext?, client: TLSClientContext?)
+  ) throws(SystemError) {
+    self.shared = shared
+    options = shared.options
+    log = shared.log
+    self.table = table
+    self.listeners = listeners
+    self.pages = pages
+    (serverTLS, clientTLS) = tls
+    requestLimit = options.sendLimit ?? .max
+    answerLimit = options.receiveLimit
+    clients = try Slab(capacity: Limits.connectionsACore)
+    upstreams = try Slab(capacity: Limits.upstreamsACore)
+    calls = try Slab(capacity: Limits.callsACore)
+    clientSide = HTTP2Context(settings: shared.options.clientSettings, pool: pool)
+    upstreamSide = HTTP2Context(settings: GRPCProxyOptions.upstreamSettings, pool: pool)
+    scratch = ByteBuffer(pool)
+    routes = Routes(slots: Limits.endpoints)
+    random = SplitMix(seed: kernel.now.nanoseconds &+ UInt64(index))
+    super.init(index: index, kernel: kernel)
+    acceptor.start()
+    pagesAcceptor.start()
+  }
+
+  // MARK: The turn
+
+  override func complete(_ completion: Completion) {
+    switch completion.token.owner {
+    case Owner.client: completeClient(completion)
+    case Owner.upstream: completeUpstream(completion)
+    case Owner.listener: acceptor.complete(completion)
+    case Owner.pagesListener: pagesAcceptor.complete(completion)
+    default: break
+    }
+  }
+
+  override func expire(_ token: Token) {
+    switch token.owner {
+    case Owner.call: deadlinePassed(token.handle)
+    case Owner.listener: acceptor.expire(token)
+    case Owner.pagesListener: pagesAcceptor.expire(token)
+    case Owner.core where token.operation == CoreTimer.retry:
+      retryTimer = .none
+      startWaiting()
+    default: sweep()
+    }
+  }
+
+  override func woken() {
+    shared.group.links[index].doorbell.answer()
+    while let message = shared.group.links[index].mailbox.pop() { handle(message) }
+  }
+
+  private func handle(_ message: ProxyMessage) {
+    switch message {
+    case .table(let newer): tableChanged(newer)
+    case .endpointHung(let slot): endpointHung(slot)
+    case .certificates(let server, let client): (serverTLS, clientTLS) = (server, client)
+    case .page(let reply): deliver(reply)
+    case .members(let answer): members = answer
+    case .drain(let deadline): startDraining(until: deadline)
+    case .stop: stopAtOnce()
+    case .ping: shared.group.links[index].answerPing()
+    }
+  }
+
+  override func finishTurn() {
+    for next in nextAddresses { connect(next.endpoint, next.purpose, address: next.address) }
+    nextAddresses.removeAll(keepingCapacity: true)
+    var next = 0
+    while next < starting.count {
+      dispatch(starting[next])
+      next += 1
+    }
+    starting.removeAll(keepingCapacity: true)
+    settleUpstreams()
+    settleClients()
+    feedStarved()
+    if gate.isDrained { finish() }
+  }
+
+  /// Sends what waits, and removes what is over.
+  private func settleUpstreams() {
+    for handle in touchedUpstreams {
+      let isOver = upstreams.edit(handle) { connection in
+        connection.isTouched = false
+        if connection.phase != .ended && !connection.isConnecting {
+          connection.transport.flush(kernel, upstreamToken(Operation.send, handle))
+        }
+        return connection.phase == .ended && !connection.isConnecting && !connection.transport.isInFlight
+      }
+      if isOver == true { removeUpstream(handle) }
+    }
+    touchedUpstreams.removeAll(keepingCapacity: true)
+  }
+
+  private func settleClients() {
+    // By index: a connection that turns out to be over ends here and is looked at once more.
+    var next = 0
+    while next < touchedClients.count {
+      let handle = touchedClients[next]
+      next += 1
+      let isOver = clients.edit(handle) { connection in
+        connection.isTouched = false
+        settle(&connection, handle)
+        return connection.phase == .ended && !connection.transport.isInFlight
+      }
+      if isOver == true { removeClient(handle) }
+    }
+    touchedClients.removeAll(keepingCapacity: true)
+  }
+
+  private func settle(_ connection: inout ClientConnection, _ handle: Handle) {
+    guard connection.phase != .ended else { return }
+    connection.transport.flush(kernel, clientToken(Operation.send, handle))
+    let isSilent = connection.transport.isBroken || !connection.transport.owesOutput
+    let isDone = connection.phase == .closing || connection.peerEnded || connection.isDraining && connection.calls == 0
+    if connection.transport.isBroken || isDone && isSilent { endClient(&connection, handle) }
+  }
+
+  /// Arms the receives that had ended for want of buffers, now that some are free.
+  private func feedStarved() {
+    guard !starvedClients.isEmpty || !starvedUpstreams.isEmpty, kernel.buffers.held < kernel.buffers.count
+    else { return }
+    for handle in starvedClients {
+      _ = clients.edit(handle) { connection in
+        guard connection.phase != .ended else { return }
+        connection.transport.receive(kernel, clientToken(Operation.receive, handle))
+      }
+    }
+    for handle in starvedUpstreams {
+      _ = upstreams.edit(handle) { connection in
+        guard connection.phase != .ended else { return }
+        connection.transport.receive(kernel, upstreamToken(Operation.receive, handle))
+      }
+    }
+    starvedClients.removeAll(keepingCapacity: true)
+    starvedUpstreams.removeAll(keepingCapacity: true)
+  }
+
+  // MARK: Names
+
+  func clientToken(_ operation: UInt8, _ handle: Handle) -> Token {
+    Token(owner: Owner.client, operation: operation, handle: handle)
+  }
+
+  func upstreamToken(_ operation: UInt8, _ handle: Handle) -> Token {
+    Token(owner: Owner.upstream, operation: operation, handle: handle)
+  }
+
+  func touch(_ connection: inout ClientConnection, _ handle: Handle) {
+    guard !connection.isTouched else { return }
+    connection.isTouched = true
+    touchedClients.append(handle)
+  }
+
+  func touch(_ connection: inout UpstreamConnection, _ handle: Handle) {
+    guard !connection.isTouched else { return }
+    connection.isTouched = true
+    touchedUpstreams.append(handle)
+  }
+}

@@ -1,0 +1,73 @@
+internal import Reactor
+internal import Synchronization
+
+/// What the control thread tells a core.
+enum ProxyMessage: Sendable {
+  /// The endpoints have changed.
+  case table(EndpointTable)
+  /// The endpoint does not answer any more: its connections end, and calls that can go elsewhere do.
+  case endpointHung(Int)
+  /// Certificates were read anew; for connections from now on.
+  case certificates(TLSServerContext?, TLSClientContext?)
+  /// A page that this core has asked for.
+  case page(PageReply)
+  /// What MemberList answers.
+  case members(MemberAnswer)
+  /// Stop accepting, and be done by then.
+  case drain(until: Instant)
+  /// End everything now.
+  case stop
+  /// Show that the core's loop turns.
+  case ping
+}
+
+/// An HTTP request that a core hands to the control thread, which makes the pages.
+struct PageRequest: Sendable {
+  let core: Int
+  let client: Handle
+  /// 0 for HTTP/1.1.
+  let stream: UInt32
+  let method: String
+  let target: String
+}
+
+/// The page for it.
+struct PageReply: Sendable {
+  let client: Handle
+  let stream: UInt32
+  let page: AdminServer.Page
+}
+
+/// What all threads of a gRPC proxy share.
+final class ProxyShared: Sendable {
+  let options: GRPCProxyOptions
+  let log: Log
+  let endpoints: EndpointContext
+  let counters: ProxyCounters
+  let admission: Admission
+  let group: CoreGroup<ProxyMessage>
+  let backend: IOBackend
+  let namespace: Namespace?
+  /// For each core, the pages it asks for.
+  let pageRequests: [Mailbox<PageRequest>]
+  /// The endpoint that calls go to while it is well (`--balance sticky`); negative before the first choice.
+  let sticky = Atomic<Int>(-1)
+  /// The newest revision any client has been shown (`--experimental-serializable-ordering`).
+  let newestRevision = Atomic<Int64>(0)
+
+  init(options: GRPCProxyOptions, log: Log, cores: Int, backend: IOBackend, connectionLimit: Int) {
+    self.options = options
+    self.log = log
+    self.backend = backend
+    endpoints = EndpointContext(settings: options.endpointSettings, log: log, cores: cores)
+    counters = ProxyCounters(cores: cores)
+    admission = Admission(connections: connectionLimit, perSource: options.maxConnectionsPerSource)
+    group = CoreGroup(cores: cores)
+    namespace =
+      options.namespace.isEmpty
+      ? nil : Namespace(prefix: Array(options.namespace.utf8), strict: options.namespaceIsStrict)
+    pageRequests = (0..<cores).map { _ in Mailbox(capacity: Limits.pageRequestsACore) }
+  }
+
+  var board: EndpointBoard { endpoints.board }
+}

@@ -1,0 +1,119 @@
+internal import Glibc
+internal import Reactor
+
+/// A socket that speaks HTTP/2, with TLS between the two if asked for: what the connections of both sides have in common.
+///
+/// Bytes come in through `take`, events are pulled from `http2`, and whatever that wrote leaves in one send with `flush`.
+/// At most one send is under way; its end is reported before anything else of the next turn, so that the output never
+/// changes under the kernel's hands.
+struct Transport: ~Copyable {
+  let descriptor: Int32
+  var tls: TLSSession?
+  /// The machine. A client that turns out to speak HTTP/1.1 gets its answer through the machine's output as well.
+  var http2: HTTP2Session
+  /// TLS records to be sent.
+  var cipher: ByteBuffer
+  /// Multishot receive is armed.
+  var isReceiving = false
+  private(set) var isSending = false
+  private var asked = 0
+  /// The socket was full; a poll waits for room.
+  private(set) var awaitsRoom = false
+  /// The socket takes nothing any more.
+  private(set) var isBroken = false
+  /// Bytes both ways, for the metrics.
+  private(set) var received: UInt64 = 0
+  private(set) var sent: UInt64 = 0
+
+  /// Ciphertext is made ahead of the socket up to here; more would only move the waiting from one place to another.
+  private static let cipherAhead = 64 << 10
+  /// With this much waiting somebody may wait for room in turn: the send's end has to be known at once.
+  private static let promptBytes = 64 << 10
+
+  init(_ descriptor: Int32, _ http2: consuming HTTP2Session, tls: TLSSession?, _ pool: BlockPool) {
+    self.descriptor = descriptor
+    self.http2 = http2
+    self.tls = tls
+    cipher = ByteBuffer(pool)
+  }
+
+  /// Operations that the kernel has not ended.
+  var isInFlight: Bool { isReceiving || isSending || awaitsRoom }
+
+  /// Something waits to be sent.
+  var owesOutput: Bool { !cipher.isEmpty || !http2.output.isEmpty }
+
+  // MARK: In
+
+  /// What came from the socket, decrypted if need be: a view that is good until `scratch` or the receive buffer changes.
+  mutating func take(
+    _ bytes: UnsafeRawBufferPointer, scratch: inout ByteBuffer
+  ) -> (plain: UnsafeRawBufferPointer, tls: TLSSession.State?) {
+    received &+= UInt64(bytes.count)
+    guard let tls else { return unsafe (bytes, nil) }
+    scratch.removeAll()
+    let state = unsafe tls.receive(bytes, plain: &scratch, out: &cipher)
+    return unsafe (scratch.bytes, state)
+  }
+
+  // MARK: Out
+
+  /// Sends what waits, unless a send is under way or the socket is full.
+  mutating func flush(_ kernel: Kernel, _ token: Token) {
+    guard !isSending, !awaitsRoom, !isBroken else { return }
+    if tls != nil { encrypt() }
+    let bytes = unsafe tls == nil ? http2.output.bytes : cipher.bytes
+    guard bytes.count > 0 else { return }
+    isSending = true
+    asked = bytes.count
+    unsafe kernel.send(descriptor, bytes, prompt: bytes.count >= Self.promptBytes, token)
+  }
+
+  private mutating func encrypt() {
+    guard let tls else { return }
+    while !http2.output.isEmpty, cipher.count < Self.cipherAhead {
+      let waiting = unsafe http2.output.bytes
+      let piece = unsafe UnsafeRawBufferPointer(rebasing: waiting[..<min(waiting.count, Self.cipherAhead)])
+      guard case .open = unsafe tls.send(piece, out: &cipher) else { return }
+      http2.output.consume(piece.count)
+    }
+  }
+
+  /// The send has ended: bytes that went out, or a negative errno. What waits is sent by the next `flush`; a full socket
+  /// is polled with `poll`.
+  mutating func sendEnded(_ result: Int32, _ kernel: Kernel, poll: Token) {
+    isSending = false
+    if result < 0, result != -EAGAIN, result != -ENOBUFS, result != -ENOMEM {
+      isBroken = true
+      return
+    }
+    let count = Int(max(0, result))
+    sent &+= UInt64(count)
+    if tls == nil {
+      http2.output.consume(min(count, http2.output.count))
+    } else {
+      cipher.consume(min(count, cipher.count))
+    }
+    http2.outputDrained()
+    if count < asked {
+      awaitsRoom = true
+      kernel.poll(descriptor, for: .writable, poll)
+    }
+  }
+
+  /// The socket has room again, or the poll was called back.
+  mutating func roomCame() { awaitsRoom = false }
+
+  /// Asks for what the peer sends, until it ends.
+  mutating func receive(_ kernel: Kernel, _ token: Token) {
+    guard !isReceiving else { return }
+    isReceiving = true
+    kernel.receive(descriptor, token)
+  }
+
+  /// Calls back what the kernel still has.
+  mutating func cancel(_ kernel: Kernel, receive: Token, poll: Token) {
+    if isReceiving { kernel.cancel(receive, on: descriptor) }
+    if awaitsRoom { kernel.cancel(poll, on: descriptor) }
+  }
+}
