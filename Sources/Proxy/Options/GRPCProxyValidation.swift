@@ -128,7 +128,8 @@ extension GRPCProxyOptions {
       let url = try MetricsURL(common.metricsAddress)
       guard url.isTLS, !listensWithTLS else { return nil }
       return noCertificateProblem(
-        url.listenAddress, "--metrics-addr with https:// or unixs:// needs --cert-file and --key-file.")
+        AddressSyntax.rest(of: url.listenAddress, after: "unix:") ?? url.listenAddress,
+        "--metrics-addr with https:// or unixs:// needs --cert-file and --key-file.")
     } catch {
       return error
     }
