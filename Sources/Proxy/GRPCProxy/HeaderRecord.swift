@@ -20,7 +20,7 @@ enum HeaderRecord {
     }
   }
 
-  private struct Field {
+  @safe private struct Field {
     let kind: HeaderKind
     let isNeverIndexed: Bool
     let name: UnsafeRawBufferPointer

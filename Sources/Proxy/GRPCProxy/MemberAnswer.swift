@@ -20,8 +20,9 @@ final class MemberAnswer: Sendable {
 enum HostName {
   static var own: String {
     var name = [UInt8](repeating: 0, count: 256)
-    let result = unsafe name.withUnsafeMutableBytes {
-      unsafe gethostname($0.baseAddress?.assumingMemoryBound(to: CChar.self), 255)
+    let result = unsafe name.withUnsafeMutableBytes { bytes in
+      guard let start = bytes.baseAddress else { return Int32(-1) }
+      return unsafe gethostname(start.assumingMemoryBound(to: CChar.self), 255)
     }
     return result == 0 ? String(decoding: name.prefix { $0 != 0 }, as: UTF8.self) : "localhost"
   }

@@ -173,7 +173,7 @@ extension ProxyCore {
   func upstreamReset(_ id: Handle, _ connection: inout UpstreamConnection, _ code: HTTP2Code) {
     heard(&connection)
     // A reset with NO_ERROR follows trailers; those have ended the call.
-    failAlone(id, GRPCStatus.Code(reset: code), "stream terminated by RST_STREAM with error code: \(code.name)")
+    failAlone(id, GRPCStatus.Code(resetCode: code.rawValue), "stream terminated by RST_STREAM with error code: \(code.name)")
   }
 
   /// The call's connection is gone, or never had the call.

@@ -32,7 +32,7 @@ extension ProxyCore {
       gate.leave()
       return refuseAdmitted(client, source, .connections)
     }
-    kernel.setOption(client, Int32(IPPROTO_TCP.rawValue), TCP_NODELAY, 1)
+    kernel.setOption(client, Int32(IPPROTO_TCP), TCP_NODELAY, 1)
     _ = clients.edit(handle) { $0.transport.receive(kernel, clientToken(Operation.receive, handle)) }
     scheduleSweep()
   }

@@ -167,7 +167,7 @@ extension ProxyCore {
         return connectFailed(endpoint, SystemError(code: EPROTO))
       }
     }
-    kernel.setOption(descriptor, Int32(IPPROTO_TCP.rawValue), TCP_NODELAY, 1)
+    kernel.setOption(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, 1)
     let transport = Transport(descriptor, HTTP2Session(.client, upstreamSide), tls: session, pool)
     let connection = UpstreamConnection(
       transport, slot: endpoint.slot, purpose: purpose, endpoint: endpoint, address: address, now: now)

@@ -136,6 +136,6 @@ extension ProxyCore {
 extension String {
   func withUTF8Bytes<R>(_ body: (UnsafeRawBufferPointer) -> R) -> R {
     var copy = self
-    return unsafe copy.withUTF8 { unsafe body(UnsafeRawBufferPointer($0)) }
+    return copy.withUTF8 { unsafe body(UnsafeRawBufferPointer($0)) }
   }
 }

@@ -38,7 +38,7 @@ extension ProxyCore {
 
   private func isGRPC(_ fields: HeaderList) -> Bool {
     guard let type = unsafe fields.value(of: .contentType) else { return false }
-    return unsafe type.hasPrefix("application/grpc")
+    return unsafe type.begins(with: "application/grpc")
   }
 
   /// Bytes of a request.

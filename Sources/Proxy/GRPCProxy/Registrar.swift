@@ -161,7 +161,10 @@ final class Registrar {
       unsafe bytes.withUnsafeBytes { bytes in
         guard let answer = unsafe try? RangeResponse(bytes) else { return }
         revision = answer.header.revision
-        answer.forEachKeyValue { pair in unsafe note(Array(pair.key), Array(pair.value)) }
+        var pairs = answer.keyValues
+        while let bytes = unsafe try? pairs.next(), let pair = unsafe try? KeyValue(bytes) {
+          unsafe note(Array(pair.key), Array(pair.value))
+        }
       }
       changed(Array(members.values))
       follow(from: revision + 1, endpoint)
@@ -181,9 +184,16 @@ final class Registrar {
         guard let answer = unsafe try? WatchResponse(bytes) else { return }
         if answer.isCanceled { return endWatch() }
         var isNews = false
-        answer.forEachEvent { isDelete, pair in
+        var events = answer.events
+        while let bytes = unsafe try? events.next(), let event = unsafe try? WatchEvent(bytes),
+          let pair = unsafe try? KeyValue(event.keyValue)
+        {
           isNews = true
-          if isDelete { unsafe members[String(decoding: pair.key, as: UTF8.self)] = nil } else { unsafe note(Array(pair.key), Array(pair.value)) }
+          if event.isDelete {
+            members[unsafe String(decoding: pair.key, as: UTF8.self)] = nil
+          } else {
+            unsafe note(Array(pair.key), Array(pair.value))
+          }
         }
         if isNews { changed(Array(members.values)) }
       }

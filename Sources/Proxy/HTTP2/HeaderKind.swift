@@ -78,6 +78,12 @@ extension UnsafeRawBufferPointer {
     unsafe self.init(start: text.utf8Start, count: text.utf8CodeUnitCount)
   }
 
+  /// Whether `text` stands at the beginning.
+  func begins(with text: StaticString) -> Bool {
+    guard count >= text.utf8CodeUnitCount else { return false }
+    return unsafe UnsafeRawBufferPointer(rebasing: self[..<text.utf8CodeUnitCount]).isEqual(to: text)
+  }
+
   /// Whether the bytes are those of `text`.
   func isEqual(to text: StaticString) -> Bool {
     guard count == text.utf8CodeUnitCount else { return false }

@@ -35,7 +35,7 @@ enum SelfSignedCertificate {
     var fault: String?
     switch found {
     case (true, true):
-      fault = unsafe self.fault(files, hosts, now)
+      fault = self.fault(files, hosts, now)
       if fault == nil { return .kept }
     case (true, false): fault = "\(files.key) is missing"
     case (false, true): fault = "\(files.cert) is missing"

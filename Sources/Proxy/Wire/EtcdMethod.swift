@@ -50,6 +50,10 @@ enum EtcdMethod: UInt8, CaseIterable, Sendable {
     }
   }
 
+  /// A stream that may begin anew at another server as long as its caller has got nothing: to watch or to keep alive
+  /// once more does no harm.
+  var mayBeginAnew: Bool { self == .watch || self == .leaseKeepAlive }
+
   /// The call waits for an endpoint until its deadline; others fail at once while there is none. As etcd's clients
   /// mark them.
   var waitsForReady: Bool { rawValue <= Self.leaseLeases.rawValue }
