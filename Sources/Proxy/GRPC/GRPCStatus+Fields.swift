@@ -9,19 +9,19 @@ extension GRPCStatus {
   }
 
   /// Fills `list` with the trailers of a call, or with its only header block.
-  static func write(_ code: Code, _ text: String, to list: HeaderList, isHead: Bool) {
+  static func write(_ code: Code, _ text: String, to list: HeaderList, isHead: Bool, _ pool: BlockPool) {
     list.removeAll()
     if isHead {
       list.append(":status", "200")
       list.append("content-type", "application/grpc")
     }
     unsafe "\(code.rawValue)".withUTF8Bytes { unsafe list.append("grpc-status", $0) }
-    GRPCStatus(code: code, message: Array(text.utf8)).appendMessage(to: list)
+    GRPCStatus(code: code, message: Array(text.utf8)).appendMessage(to: list, pool)
   }
 
   /// Adds `grpc-message`.
-  func appendMessage(to list: HeaderList) {
-    var coded = ByteBuffer(BlockPool())
+  func appendMessage(to list: HeaderList, _ pool: BlockPool) {
+    var coded = ByteBuffer(pool)
     unsafe message.withUnsafeBytes { unsafe PercentCoding.encode($0, into: &coded) }
     unsafe list.append("grpc-message", coded.bytes)
   }

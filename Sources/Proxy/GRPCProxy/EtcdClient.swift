@@ -98,6 +98,9 @@ final class EtcdClient {
     scratch = ByteBuffer(pool)
   }
 
+  /// Buffers go before the pool that they came from.
+  deinit { connections.removeAll() }
+
   private func token(_ operation: UInt8, _ number: UInt32) -> Token {
     Token(owner: owner, operation: operation, handle: Handle(slot: 0, generation: number))
   }

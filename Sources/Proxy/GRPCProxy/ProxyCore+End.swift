@@ -45,7 +45,7 @@ extension ProxyCore {
   func refuseCall(
     _ connection: inout ClientConnection, _ stream: UInt32, _ method: EtcdMethod, _ code: GRPCStatus.Code, _ text: String
   ) {
-    GRPCStatus.write(code, text, to: outgoing, isHead: true)
+    GRPCStatus.write(code, text, to: outgoing, isHead: true, pool)
     connection.transport.http2.sendHeaders(stream, outgoing, endStream: true)
     connection.transport.http2.reset(stream, .noError)
     shared.counters.handled(method, code, after: .zero, core: index)
@@ -54,7 +54,7 @@ extension ProxyCore {
   private func writeStatus(
     _ call: inout Call, _ connection: inout ClientConnection, _ code: GRPCStatus.Code, _ text: String
   ) {
-    GRPCStatus.write(code, text, to: outgoing, isHead: !call.headSent)
+    GRPCStatus.write(code, text, to: outgoing, isHead: !call.headSent, pool)
     connection.transport.http2.sendHeaders(call.stream, outgoing, endStream: true)
     // What has not left by now never will; the reset also ends a client's half that is still open.
     connection.transport.http2.reset(call.stream, .noError)

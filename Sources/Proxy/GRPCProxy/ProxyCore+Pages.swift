@@ -25,7 +25,7 @@ extension ProxyCore {
     outgoing.append("content-type", "application/grpc")
     outgoing.append("grpc-status", "3")
     let text = GRPCStatus(code: .invalidArgument, message: Array("invalid gRPC request content-type \"\(type)\"".utf8))
-    text.appendMessage(to: outgoing)
+    text.appendMessage(to: outgoing, pool)
     connection.transport.http2.sendHeaders(stream, outgoing, endStream: true)
     connection.transport.http2.reset(stream, .noError)
   }

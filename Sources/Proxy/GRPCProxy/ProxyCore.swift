@@ -38,6 +38,7 @@ final class ProxyCore: Core, Acceptor.Host {
   enum CoreTimer {
     static let sweep: UInt8 = 0
     static let retry: UInt8 = 1
+    static let patience: UInt8 = 2
   }
 
   /// A connection to be made to an endpoint's next address, noted while the last one is under edit.
@@ -85,6 +86,11 @@ final class ProxyCore: Core, Acceptor.Host {
   /// Connections whose receive ran out of buffers.
   var starvedClients: [Handle] = []
   var starvedUpstreams: [Handle] = []
+  /// Connections with nothing to send but acknowledgements of pings, each at most once a wait or a few times.
+  private var patientClients: [Handle] = []
+  private var patientUpstreams: [Handle] = []
+  private var patientTimer = TimerWheel.Timer.none
+  private static let patience = Instant.Span.milliseconds(10)
   var sweepTimer = TimerWheel.Timer.none
   var retryTimer = TimerWheel.Timer.none
   var drainDeadline: Instant?
@@ -136,6 +142,7 @@ final class ProxyCore: Core, Acceptor.Host {
     case Owner.core where token.operation == CoreTimer.retry:
       retryTimer = .none
       startWaiting()
+    case Owner.core where token.operation == CoreTimer.patience: flushPatient()
     default: sweep()
     }
   }
@@ -169,6 +176,7 @@ final class ProxyCore: Core, Acceptor.Host {
     starting.removeAll(keepingCapacity: true)
     settleUpstreams()
     settleClients()
+    schedulePatient()
     feedStarved()
     if gate.isDrained { finish() }
   }
@@ -179,13 +187,40 @@ final class ProxyCore: Core, Acceptor.Host {
       let isOver = upstreams.edit(handle) { connection in
         connection.isTouched = false
         if connection.phase != .ended && !connection.isConnecting {
-          connection.transport.flush(kernel, upstreamToken(Operation.send, handle))
+          connection.transport.flush(kernel, upstreamToken(Operation.send, handle), isPatient: true)
+          if connection.transport.owesLittle { patientUpstreams.append(handle) }
         }
         return connection.phase == .ended && !connection.isConnecting && !connection.transport.isInFlight
       }
       if isOver == true { removeUpstream(handle) }
     }
     touchedUpstreams.removeAll(keepingCapacity: true)
+  }
+
+  /// Acknowledgements that have found no company leave after all.
+  private func schedulePatient() {
+    guard patientTimer == .none, !patientClients.isEmpty || !patientUpstreams.isEmpty else { return }
+    patientTimer = timers.schedule(
+      at: now + Self.patience,
+      Token(owner: Owner.core, operation: CoreTimer.patience, handle: Handle(slot: 0, generation: 0)))
+  }
+
+  private func flushPatient() {
+    patientTimer = .none
+    for handle in patientUpstreams {
+      _ = upstreams.edit(handle) { connection in
+        guard connection.phase != .ended, !connection.isConnecting else { return }
+        connection.transport.flush(kernel, upstreamToken(Operation.send, handle))
+      }
+    }
+    for handle in patientClients {
+      _ = clients.edit(handle) { connection in
+        guard connection.phase != .ended else { return }
+        connection.transport.flush(kernel, clientToken(Operation.send, handle))
+      }
+    }
+    patientUpstreams.removeAll(keepingCapacity: true)
+    patientClients.removeAll(keepingCapacity: true)
   }
 
   private func settleClients() {
@@ -206,7 +241,9 @@ final class ProxyCore: Core, Acceptor.Host {
 
   private func settle(_ connection: inout ClientConnection, _ handle: Handle) {
     guard connection.phase != .ended else { return }
-    connection.transport.flush(kernel, clientToken(Operation.send, handle))
+    let isPatient = connection.phase == .http2
+    connection.transport.flush(kernel, clientToken(Operation.send, handle), isPatient: isPatient)
+    if isPatient, connection.transport.owesLittle { patientClients.append(handle) }
     let isSilent = connection.transport.isBroken || !connection.transport.owesOutput
     let isDone = connection.phase == .closing || connection.peerEnded || connection.isDraining && connection.calls == 0
     if connection.transport.isBroken || isDone && isSilent { endClient(&connection, handle) }

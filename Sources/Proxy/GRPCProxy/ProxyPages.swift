@@ -11,6 +11,7 @@ final class ProxyPages {
   private static let metricsLimit = Instant.Span.seconds(5)
 
   let shared: ProxyShared
+  private let pool = BlockPool()
   private let client: EtcdClient
   private let fetcher: PageFetcher
   let prober: MemberProber
@@ -86,7 +87,7 @@ final class ProxyPages {
 
   private func health(_ request: PageRequest, _ answer: @escaping Answer) {
     guard request.method == "GET" else { return answer(wrongMethod) }
-    var key = ByteBuffer(BlockPool())
+    var key = ByteBuffer(pool)
     RangeRequest(key: Array((shared.options.namespace + "a").utf8)).encode(into: &key)
     check(candidates[...], unsafe Array(key.bytes), nil, answer)
   }

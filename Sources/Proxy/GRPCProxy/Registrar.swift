@@ -13,6 +13,7 @@ final class Registrar {
   }
 
   private unowned let core: Core
+  private let pool = BlockPool()
   private let shared: ProxyShared
   private let client: EtcdClient
   /// The endpoint to talk to.
@@ -54,7 +55,7 @@ final class Registrar {
   }
 
   private func message(_ encode: (inout ByteBuffer) -> Void) -> [UInt8] {
-    var buffer = ByteBuffer(BlockPool())
+    var buffer = ByteBuffer(pool)
     encode(&buffer)
     return unsafe Array(buffer.bytes)
   }

@@ -40,6 +40,9 @@ struct Transport: ~Copyable {
   /// Operations that the kernel has not ended.
   var isInFlight: Bool { isReceiving || isSending || awaitsRoom }
 
+  /// All that waits to be sent is acknowledgements of pings.
+  var owesLittle: Bool { cipher.isEmpty && http2.isPatient && !http2.output.isEmpty }
+
   /// Something waits to be sent.
   var owesOutput: Bool { !cipher.isEmpty || !http2.output.isEmpty }
 
@@ -58,9 +61,9 @@ struct Transport: ~Copyable {
 
   // MARK: Out
 
-  /// Sends what waits, unless a send is under way or the socket is full.
-  mutating func flush(_ kernel: Kernel, _ token: Token) {
-    guard !isSending, !awaitsRoom, !isBroken else { return }
+  /// Sends what waits, unless a send is under way, the socket is full, or it can wait for company.
+  mutating func flush(_ kernel: Kernel, _ token: Token, isPatient: Bool = false) {
+    guard !isSending, !awaitsRoom, !isBroken, !isPatient || !owesLittle else { return }
     if tls != nil { encrypt() }
     let bytes = unsafe tls == nil ? http2.output.bytes : cipher.bytes
     guard bytes.count > 0 else { return }

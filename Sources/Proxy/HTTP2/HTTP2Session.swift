@@ -32,6 +32,8 @@ internal import Reactor
   /// Bytes ever put into the output.
   var produced: UInt64 = 0
   var answers = AnswerBacklog()
+  /// Bytes at the end of the output that only acknowledge pings.
+  var patientBytes = 0
 
   // Input.
   var input = unsafe UnsafeRawBufferPointer(start: nil, count: 0)
@@ -139,6 +141,9 @@ internal import Reactor
   var isFailed: Bool { stage == .failed }
   /// There is something to send.
   var owesOutput: Bool { !output.isEmpty }
+  /// What there is to send only acknowledges pings, and can wait for company: gRPC libraries ping with every other message
+  /// to measure bandwidth, and a send for each acknowledgement would cost as much as the message.
+  var isPatient: Bool { output.count == patientBytes }
   /// Streams wait for the connection's window or the output: after `outputDrained` call `next`.
   var hasWaitingStreams: Bool { lineFirst != 0 }
   /// Both sides know each other's settings.
