@@ -35,7 +35,7 @@ enum SelfSignedCertificate {
     var fault: String?
     switch found {
     case (true, true):
-      fault = unsafe self.fault(files, hosts, now)
+      fault = self.fault(files, hosts, now)
       if fault == nil { return .kept }
     case (true, false): fault = "\(files.key) is missing"
     case (false, true): fault = "\(files.cert) is missing"
@@ -58,7 +58,9 @@ enum SelfSignedCertificate {
       hosts.append((try? HostPort(String(authority)))?.host ?? String(authority))
     }
     var seen: Set<String> = ["", "0.0.0.0", "::"]
-    return (hosts + [machine, "localhost", "127.0.0.1", "::1"]).filter { name(for: $0) != nil && seen.insert($0).inserted }
+    return (hosts + [machine, "localhost", "127.0.0.1", "::1"]).filter {
+      name(for: $0) != nil && seen.insert($0).inserted
+    }
   }
 
   // MARK: What there is
@@ -76,7 +78,9 @@ enum SelfSignedCertificate {
       var fault: String?
       let context = try TLSServerContext.load(files, listening: "")
       let library = context.library
-      guard let certificate = unsafe SSL_CTX_get0_certificate(library.pointer) else { return "no certificate" }
+      guard let certificate = unsafe SSL_CTX_get0_certificate(library.pointer) else {
+        return "no certificate"
+      }
       let days = Limits.selfSignedRenewalDays
       if let end = context.expiries.first?.seconds, end < now + days * 86400 {
         fault = end < now ? "it has expired" : "it expires within \(days) days"
@@ -128,14 +132,18 @@ enum SelfSignedCertificate {
     defer { unsafe X509_free(certificate) }
     try makeFolders(of: files.cert)
     // Whoever stops between the two leaves a pair that does not match, which the next start replaces.
-    try unsafe write(files.key, mode: 0o600) { unsafe PEM_write_bio_PrivateKey($0, key, nil, nil, 0, nil, nil) }
+    try unsafe write(files.key, mode: 0o600) {
+      unsafe PEM_write_bio_PrivateKey($0, key, nil, nil, 0, nil, nil)
+    }
     try unsafe write(files.cert, mode: 0o644) { unsafe PEM_write_bio_X509($0, certificate) }
   }
 
   private static func makeFolders(of path: String) throws(TLSFailure) {
     for (index, byte) in path.utf8.enumerated() where byte == UInt8(ascii: "/") && index > 0 {
       let folder = String(decoding: path.utf8.prefix(index), as: UTF8.self)
-      if unsafe mkdir(folder, 0o700) != 0, errno != EEXIST { throw TLSFailure("mkdir \(folder): \(SystemError.last)") }
+      if unsafe mkdir(folder, 0o700) != 0, errno != EEXIST {
+        throw TLSFailure("mkdir \(folder): \(SystemError.last)")
+      }
     }
   }
 

@@ -50,7 +50,8 @@ internal import CTLS
     }
     try unsafe TLSFile(key).key { one throws(TLSFailure) in
       // Compares with the certificate, which is why the certificate comes first.
-      guard unsafe SSL_CTX_use_PrivateKey(pointer, one) == 1, unsafe SSL_CTX_check_private_key(pointer) == 1 else {
+      guard unsafe SSL_CTX_use_PrivateKey(pointer, one) == 1, unsafe SSL_CTX_check_private_key(pointer) == 1
+      else {
         ERR_clear_error()
         throw TLSFailure("\(key): tls: private key does not match public key of \(certificate)")
       }

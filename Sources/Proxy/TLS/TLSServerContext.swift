@@ -42,7 +42,8 @@ struct TLSListenFiles: Hashable, Sendable {
   /// Reads all files.
   ///
   /// - Parameter address: where the listener is, for an error.
-  static func load(_ files: TLSListenFiles, listening address: String) throws(TLSFailure) -> TLSServerContext {
+  static func load(_ files: TLSListenFiles, listening address: String) throws(TLSFailure) -> TLSServerContext
+  {
     if files.cert.isEmpty, files.key.isEmpty {
       throw TLSFailure("cannot listen on TLS for \(address): KeyFile and CertFile are not presented")
     }
@@ -74,7 +75,9 @@ func bothPresent(cert: String, key: String) throws(TLSFailure) {
 extension TLSLibraryContext {
   /// Chooses the cipher suites and says which of them OpenSSL does not have.
   fileprivate func choose(_ names: [String], most: TLSVersion?) throws(TLSFailure) -> [String] {
-    guard unsafe SSL_CTX_set_ciphersuites(pointer, TLSCipherSuites.usual13) == 1 else { throw TLSFailure.last }
+    guard unsafe SSL_CTX_set_ciphersuites(pointer, TLSCipherSuites.usual13) == 1 else {
+      throw TLSFailure.last
+    }
     guard !names.isEmpty else {
       // A client that prefers ChaCha20 has no hardware for AES. A list that was given is kept to the letter.
       unsafe rw_tls_prefer_chacha_with_client(pointer)
@@ -85,7 +88,9 @@ extension TLSLibraryContext {
     let known = suites.filter { unsafe SSL_CTX_set_cipher_list(pointer, $0) == 1 }
     ERR_clear_error()
     guard !known.isEmpty else { return try onlyTLS13(names, most) }
-    guard unsafe SSL_CTX_set_cipher_list(pointer, known.joined(separator: ":")) == 1 else { throw TLSFailure.last }
+    guard unsafe SSL_CTX_set_cipher_list(pointer, known.joined(separator: ":")) == 1 else {
+      throw TLSFailure.last
+    }
     return suites.filter { !known.contains($0) }.map {
       "cipher suite \($0) is left out: this system's OpenSSL does not have it"
     }

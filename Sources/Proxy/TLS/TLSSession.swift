@@ -240,7 +240,8 @@ extension TLSSession {
 
   /// The cipher suite by its IANA name, which is also Go's; nil before there is one.
   var cipherSuite: String? {
-    guard let suite = unsafe SSL_get_current_cipher(session), let name = unsafe SSL_CIPHER_standard_name(suite)
+    guard let suite = unsafe SSL_get_current_cipher(session),
+      let name = unsafe SSL_CIPHER_standard_name(suite)
     else { return nil }
     return unsafe String(cString: name)
   }
