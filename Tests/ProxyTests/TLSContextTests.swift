@@ -4,7 +4,8 @@ import Testing
 
 @testable import Proxy
 
-/// What the files and flags of TLS do: certificates, revocation, versions, cipher suites, and the words when it fails.
+/// What the files and flags of TLS do: certificates, revocation, versions, cipher suites, and the words when
+/// it fails.
 @Suite struct TLSContextTests {
   private let world: TLSWorld
 

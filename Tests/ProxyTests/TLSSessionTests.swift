@@ -51,7 +51,7 @@ import Testing
       try #require(
         pair.client.state == .open && pair.server.state == .open, "cut \(cut): \(pair.server.words)")
       #expect(pair.server.session.peerCommonName == "alice")
-      cut += 3
+      cut += 5
     }
     #expect(longest > 1000)
   }
@@ -139,7 +139,7 @@ import Testing
       }
       if !pair.client.words.isEmpty || !pair.server.words.isEmpty { failed += 1 }
     }
-    #expect(failed > 1000)
+    #expect(failed > 300)
   }
 
   @Test(arguments: versions) func recordsWithMistakesFail(_ version: TLSVersion) throws {
@@ -190,31 +190,33 @@ import Testing
 
   // MARK: Memory
 
-  @Test func anIdleServerSessionIsSmall() async {
-    await #expect(processExitsWith: .success) {
+  /// In a process of its own, where nobody else takes memory. Measured: 20 KiB, with a client's certificate
+  /// 24 KiB.
+  @Test func anIdleServerSessionIsSmall() async throws {
+    let result = await #expect(processExitsWith: .success, observing: [\.standardOutputContent]) {
       let world = try TLSWorld.shared.get()
+      var ends: [TLSEnd] = []
       for (listen, upstream) in [
         (try world.listen(), try world.upstream()), (try world.listen(ca: "ca"), try world.upstream("alice")),
       ] {
-        var ends: [TLSEnd] = []
         var before = 0
         for round in 0..<520 {
           let pair = try TLSPair(upstream, listen)
           pair.shake()
-          pair.client.send([UInt8](repeating: 1, count: 40_000))
-          pair.server.send([UInt8](repeating: 1, count: 40_000))
+          for end in [pair.client, pair.server] { end.send([UInt8](repeating: 1, count: 40_000)) }
           pair.talk()
           _ = (pair.server.takePlain(), pair.client.takePlain())
-          if round >= 20 { ends.append(pair.server) }
+          try #require(pair.server.state == .open)
+          if round > 20 { ends.append(pair.server) }
           if round == 20 { before = TLSMemory.resident() }
         }
-        let each = (TLSMemory.resident() - before) / (ends.count - 1)
-        print("an idle server session: \(each) bytes")
-        #expect(each < 40 << 10)
-        try #require(ends.allSatisfy { $0.state == .open })
+        print("idle:\((TLSMemory.resident() - before) / 499):")
       }
-      system("rm -rf \(world.folder)")
     }
+    let output = String(decoding: try #require(result).standardOutputContent, as: UTF8.self)
+    let sizes = output.split(separator: "\n").filter { $0.hasPrefix("idle:") }
+      .compactMap { Int($0.split(separator: ":")[1]) }
+    #expect(sizes.count == 2 && sizes.allSatisfy { (1000..<40 << 10).contains($0) }, "\(sizes)")
   }
 }
 

@@ -4,8 +4,8 @@ import Synchronization
 
 @testable import Proxy
 
-/// A temporary folder with two authorities and certificates of one of them, made by the `openssl` command once for all
-/// tests and removed when the process ends.
+/// A temporary folder with two authorities and certificates of one of them, made by the `openssl` command
+/// once for all tests and removed when the process ends.
 struct TLSWorld: Sendable {
   static let shared = Result { try TLSWorld() }
 
@@ -136,6 +136,8 @@ func readFile(_ path: String) -> String {
 /// A session with its buffers.
 final class TLSEnd {
   let session: TLSSession
+  /// Bytes that went over the line.
+  private(set) var (sent, received) = (0, 0)
   private var plain: ByteBuffer
   private var out: ByteBuffer
 
@@ -154,6 +156,7 @@ final class TLSEnd {
   /// What it wants to send, taken away.
   func takeOut() -> [UInt8] {
     defer { out.removeAll() }
+    sent += out.count
     return Array(out.bytes)
   }
 
@@ -164,7 +167,8 @@ final class TLSEnd {
   }
 
   @discardableResult func feed(_ bytes: some Collection<UInt8>) -> TLSSession.State {
-    Array(bytes).withUnsafeBytes { session.receive($0, plain: &plain, out: &out) }
+    received += bytes.count
+    return Array(bytes).withUnsafeBytes { session.receive($0, plain: &plain, out: &out) }
   }
 
   @discardableResult func send(_ bytes: [UInt8]) -> TLSSession.State {

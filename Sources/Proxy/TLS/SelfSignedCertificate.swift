@@ -20,8 +20,8 @@ enum SelfSignedCertificate {
 
   /// Sees to it that there is a certificate that can be used.
   ///
-  /// A certificate is replaced if it expires within 30 days, if it or its key cannot be read as such, or if it is for
-  /// none of `hosts`, as those are that etcd makes.
+  /// A certificate is replaced if it expires within 30 days, if it or its key cannot be read as such, or if
+  /// it is for none of `hosts`, as those are that etcd makes.
   ///
   /// - Parameters:
   ///   - hosts: names and IP addresses to be for, see `hosts(listen:advertise:)`.
@@ -53,7 +53,7 @@ enum SelfSignedCertificate {
   ///   - machine: the host name.
   static func hosts(listen: [String], advertise: String, machine: String) -> [String] {
     var hosts: [String] = []
-    for address in listen + [advertise] {
+    for address in listen + [advertise] where !address.hasPrefix("unix:") && !address.hasPrefix("unixs:") {
       let authority = address.split(separator: "://", maxSplits: 1).last?.prefix { $0 != "/" } ?? ""
       hosts.append((try? HostPort(String(authority)))?.host ?? String(authority))
     }

@@ -1,6 +1,7 @@
 internal import CTLS
 
-/// The files and choices for connections to etcd, by the flags of `grpc-proxy start`. Empty stands for "not given".
+/// The files and choices for connections to etcd, by the flags of `grpc-proxy start`. Empty stands for "not
+/// given".
 struct TLSUpstreamFiles: Hashable, Sendable {
   /// `--cert` and `--key`.
   var cert = ""
@@ -34,8 +35,8 @@ struct TLSUpstreamFiles: Hashable, Sendable {
   /// Reads all files.
   static func load(_ files: TLSUpstreamFiles) throws(TLSFailure) -> TLSClientContext {
     try unsafe make(files) { certificate throws(TLSFailure) in
-      // etcd takes the common name of a client's certificate for a user's name. All of the proxy's clients would be
-      // that user.
+      // etcd takes the common name of a client's certificate for a user's name. All of the proxy's clients
+      // would be that user.
       guard let name = unsafe tlsCommonName(certificate), !name.isEmpty else { return }
       throw TLSFailure("cert has non empty Common Name (\(name)): \(files.cert)")
     }

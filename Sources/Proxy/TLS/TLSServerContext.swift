@@ -56,7 +56,8 @@ struct TLSListenFiles: Hashable, Sendable {
     guard unsafe rw_tls_prepare_server(library.pointer) else { throw TLSFailure.last }
     let warnings = try library.choose(files.cipherSuites, most: most)
     try unsafe library.show(certificate: files.cert, key: files.key)
-    // As with etcd the list is read even if there is nobody to look up in it, so that a wrong path shows at once.
+    // As with etcd the list is read even if there is nobody to look up in it, so that a wrong path shows at
+    // once.
     if !files.crl.isEmpty { try library.refuse(files.crl) }
     if !files.trustedCA.isEmpty {
       try library.trust(files.trustedCA, announce: true)

@@ -3,8 +3,8 @@ internal import Reactor
 
 /// One TLS connection as a machine without input and output: bytes go in and come out, on either side.
 ///
-/// OpenSSL reads from and writes to the memory of the running call, so that an idle session holds no buffer. Belongs to
-/// one thread; its context may serve several.
+/// OpenSSL reads from and writes to the memory of the running call, so that an idle session holds no buffer.
+/// Belongs to one thread; its context may serve several.
 @safe final class TLSSession {
   /// How things stand.
   enum State: Hashable, Sendable {
@@ -76,8 +76,8 @@ internal import Reactor
     unsafe handshake(&io, &out)
   }
 
-  /// Takes in all of `cipher`. What it says is appended to `plain`; what must be sent for it (handshake, alerts, new
-  /// keys) to `out`.
+  /// Takes in all of `cipher`. What it says is appended to `plain`; what must be sent for it (handshake,
+  /// alerts, new keys) to `out`.
   func receive(
     _ cipher: UnsafeRawBufferPointer, plain: inout ByteBuffer, out: inout ByteBuffer
   ) -> State {
@@ -98,8 +98,8 @@ internal import Reactor
     return state
   }
 
-  /// Encrypts all of `plain`, in records of 16 KiB. Before the session is open and after it has failed nothing is
-  /// taken.
+  /// Encrypts all of `plain`, in records of 16 KiB. Before the session is open and after it has failed
+  /// nothing is taken.
   func send(_ plain: UnsafeRawBufferPointer, out: inout ByteBuffer) -> State {
     guard state == .open || state == .closedByPeer else { return state }
     var io = unsafe rw_tls_io()
@@ -144,7 +144,8 @@ internal import Reactor
   private func read(
     _ io: inout rw_tls_io, _ count: Int, _ plain: inout ByteBuffer, _ out: inout ByteBuffer
   ) {
-    // What comes out is hardly more than what went in; the rest of a record that lay here already is asked for.
+    // What comes out is hardly more than what went in; the rest of a record that lay here already is asked
+    // for.
     var wanted = min(count, Limits.tlsRecordBytes)
     while unsafe io.input_left > 0 || SSL_has_pending(session) == 1 {
       let room = unsafe plain.reserve(max(wanted, 1))
@@ -222,7 +223,8 @@ extension TLSSession {
     }
   }
 
-  /// The common name in the other end's certificate, which has been verified unless the context does not ask for that.
+  /// The common name in the other end's certificate, which has been verified unless the context does not ask
+  /// for that.
   var peerCommonName: String? {
     guard let certificate = unsafe SSL_get0_peer_certificate(session) else { return nil }
     return unsafe tlsCommonName(certificate)
