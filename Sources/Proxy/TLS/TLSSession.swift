@@ -47,7 +47,8 @@ internal import Reactor
 
   /// The client's side.
   ///
-  /// - Parameter serverName: host name or IP address that the certificate must be for; nil accepts one for anybody.
+  /// - Parameter serverName: host name or IP address that the certificate must be for; nil accepts one for
+  ///   anybody.
   init(client context: TLSClientContext, serverName: String?) throws(TLSFailure) {
     unsafe session = try Self.make(context.library)
     side = .client(context, name: serverName)

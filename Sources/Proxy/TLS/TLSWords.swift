@@ -32,7 +32,7 @@ enum TLSWords {
       code = ERR_peek_error()
     }
     defer { ERR_clear_error() }
-    guard code != 0 else { return "unknown error" }
+    guard code != 0 else { return "tls: the other end closed before the handshake was complete" }
     let verdict = unsafe SSL_get_verify_result(session)
     let cause = cause(code, verdict)
     var words = TLSFailure.words(code)
@@ -125,7 +125,7 @@ enum TLSWords {
     case .revoked: "it is listed in --client-crl-file"
     case .badList: "--client-crl-file is not signed by the authority it names"
     case .alert(42), .alert(46), .alert(48):
-      "the client does not trust this proxy's certificate; it needs --cacert with the authority of --cert-file"
+      "the client does not trust this proxy's certificate; it needs --cacert with its authority"
     case .alert(45): "renew the certificate in --cert-file, or set the clocks right"
     default: nil
     }
