@@ -194,6 +194,8 @@ static int refuse(X509 *certificate) {
   for (int i = 0; number && i < ASN1_STRING_length(number) && i < 20; i++)
     snprintf(serial + 2 * i, 3, "%02x", ASN1_STRING_get0_data(number)[i]);
   if (certificate) X509_NAME_oneline(X509_get_subject_name(certificate), subject, sizeof subject);
+  // What the search for this verdict left behind would come first.
+  ERR_clear_error();
   ERR_raise_data(ERR_LIB_USER, RW_TLS_REFUSED, "serial %s, subject %s", serial, subject);
   return 0;
 }

@@ -77,6 +77,9 @@ final class Child {
     return status
   }
 
+  /// Gives the process input.
+  func type(_ text: String) { _ = write(input, text, text.utf8.count) }
+
   func stop() {
     kill(process, SIGKILL)  // others may be blocked, as they are in the thread that started it
     _ = wait()

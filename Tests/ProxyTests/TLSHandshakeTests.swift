@@ -130,13 +130,13 @@ private struct Outcome {
   }
 
   @Test func errorsInWords() throws {
-    #expect(throws: TLSContext.Failure(description: "/nowhere/ca.pem: No such file or directory")) {
+    #expect(throws: TLSFailure("/nowhere/ca.pem: No such file or directory")) {
       try TLSContext.client(trustedCAFile: "/nowhere/ca.pem")
     }
-    #expect(throws: TLSContext.Failure.self) { try TLSContext.client(trustedCAFile: "/etc/hosts") }
+    #expect(throws: TLSFailure.self) { try TLSContext.client(trustedCAFile: "/etc/hosts") }
     let context = try TLSContext.client(trustedCAFile: nil)
     for name in ["", ".", "etcd\0.test", String(repeating: "a", count: 300)] {
-      #expect(throws: TLSContext.Failure.self) { _ = try TLSHandshake(context: context, serverName: name) }
+      #expect(throws: TLSFailure.self) { _ = try TLSHandshake(context: context, serverName: name) }
     }
   }
 

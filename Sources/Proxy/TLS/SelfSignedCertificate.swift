@@ -20,8 +20,8 @@ enum SelfSignedCertificate {
 
   /// Sees to it that there is a certificate that can be used.
   ///
-  /// A certificate is replaced if it expires within 30 days, if it or its key cannot be read as such, or if it is for
-  /// none of `hosts`, as those are that etcd makes.
+  /// A certificate is replaced if it expires within 30 days, if it or its key cannot be read as such, or if
+  /// it is for none of `hosts`, as those are that etcd makes.
   ///
   /// - Parameters:
   ///   - hosts: names and IP addresses to be for, see `hosts(listen:advertise:)`.
@@ -53,12 +53,14 @@ enum SelfSignedCertificate {
   ///   - machine: the host name.
   static func hosts(listen: [String], advertise: String, machine: String) -> [String] {
     var hosts: [String] = []
-    for address in listen + [advertise] {
+    for address in listen + [advertise] where !address.hasPrefix("unix:") && !address.hasPrefix("unixs:") {
       let authority = address.split(separator: "://", maxSplits: 1).last?.prefix { $0 != "/" } ?? ""
       hosts.append((try? HostPort(String(authority)))?.host ?? String(authority))
     }
     var seen: Set<String> = ["", "0.0.0.0", "::"]
-    return (hosts + [machine, "localhost", "127.0.0.1", "::1"]).filter { name(for: $0) != nil && seen.insert($0).inserted }
+    return (hosts + [machine, "localhost", "127.0.0.1", "::1"]).filter {
+      name(for: $0) != nil && seen.insert($0).inserted
+    }
   }
 
   // MARK: What there is
@@ -76,7 +78,9 @@ enum SelfSignedCertificate {
       var fault: String?
       let context = try TLSServerContext.load(files, listening: "")
       let library = context.library
-      guard let certificate = unsafe SSL_CTX_get0_certificate(library.pointer) else { return "no certificate" }
+      guard let certificate = unsafe SSL_CTX_get0_certificate(library.pointer) else {
+        return "no certificate"
+      }
       let days = Limits.selfSignedRenewalDays
       if let end = context.expiries.first?.seconds, end < now + days * 86400 {
         fault = end < now ? "it has expired" : "it expires within \(days) days"
@@ -128,14 +132,18 @@ enum SelfSignedCertificate {
     defer { unsafe X509_free(certificate) }
     try makeFolders(of: files.cert)
     // Whoever stops between the two leaves a pair that does not match, which the next start replaces.
-    try unsafe write(files.key, mode: 0o600) { unsafe PEM_write_bio_PrivateKey($0, key, nil, nil, 0, nil, nil) }
+    try unsafe write(files.key, mode: 0o600) {
+      unsafe PEM_write_bio_PrivateKey($0, key, nil, nil, 0, nil, nil)
+    }
     try unsafe write(files.cert, mode: 0o644) { unsafe PEM_write_bio_X509($0, certificate) }
   }
 
   private static func makeFolders(of path: String) throws(TLSFailure) {
     for (index, byte) in path.utf8.enumerated() where byte == UInt8(ascii: "/") && index > 0 {
       let folder = String(decoding: path.utf8.prefix(index), as: UTF8.self)
-      if unsafe mkdir(folder, 0o700) != 0, errno != EEXIST { throw TLSFailure("mkdir \(folder): \(SystemError.last)") }
+      if unsafe mkdir(folder, 0o700) != 0, errno != EEXIST {
+        throw TLSFailure("mkdir \(folder): \(SystemError.last)")
+      }
     }
   }
 

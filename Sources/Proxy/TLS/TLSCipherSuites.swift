@@ -1,5 +1,5 @@
-/// The names of cipher suites that Go's TLS knows, which are what etcd's `--cipher-suites` takes, in OpenSSL's
-/// spelling.
+/// The names of cipher suites that Go's TLS knows, which are what etcd's `--cipher-suites` takes, in
+/// OpenSSL's spelling.
 ///
 /// Suites of TLS 1.3 are named as well but cannot be chosen: Go always offers all of them.
 enum TLSCipherSuites {

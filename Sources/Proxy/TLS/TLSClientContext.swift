@@ -1,6 +1,7 @@
 internal import CTLS
 
-/// The files and choices for connections to etcd, by the flags of `grpc-proxy start`. Empty stands for "not given".
+/// The files and choices for connections to etcd, by the flags of `grpc-proxy start`. Empty stands for "not
+/// given".
 struct TLSUpstreamFiles: Hashable, Sendable {
   /// `--cert` and `--key`.
   var cert = ""
@@ -33,27 +34,32 @@ struct TLSUpstreamFiles: Hashable, Sendable {
 
   /// Reads all files.
   static func load(_ files: TLSUpstreamFiles) throws(TLSFailure) -> TLSClientContext {
+    try unsafe make(files) { certificate throws(TLSFailure) in
+      // etcd takes the common name of a client's certificate for a user's name. All of the proxy's clients
+      // would be that user.
+      guard let name = unsafe tlsCommonName(certificate), !name.isEmpty else { return }
+      throw TLSFailure("cert has non empty Common Name (\(name)): \(files.cert)")
+    }
+  }
+
+  /// The same with the caller's own rule for the certificate that is shown.
+  static func make(
+    _ files: TLSUpstreamFiles, judge: (OpaquePointer) throws(TLSFailure) -> Void
+  ) throws(TLSFailure) -> TLSClientContext {
     try bothPresent(cert: files.cert, key: files.key)
     let library = try TLSLibraryContext.make(server: false, least: .tls12, most: nil)
-    // Unlike its neighbours this call returns 0 when all went well.
+    // Unlike its neighbours SSL_CTX_set_alpn_protos returns 0 when all went well.
     let protocols: [UInt8] = [2] + Array("h2".utf8)
     guard unsafe SSL_CTX_set_alpn_protos(library.pointer, protocols, UInt32(protocols.count)) == 0,
       unsafe SSL_CTX_set_ciphersuites(library.pointer, TLSCipherSuites.usual13) == 1,
       unsafe SSL_CTX_set_cipher_list(library.pointer, TLSCipherSuites.usual) == 1
     else { throw TLSFailure.last }
-    if !files.cert.isEmpty {
-      try unsafe library.show(certificate: files.cert, key: files.key) { certificate throws(TLSFailure) in
-        // etcd takes the common name of a client's certificate for a user's name. All of the proxy's clients would be
-        // that user.
-        guard let name = unsafe tlsCommonName(certificate), !name.isEmpty else { return }
-        throw TLSFailure("cert has non empty Common Name (\(name)): \(files.cert)")
-      }
-    }
+    if !files.cert.isEmpty { try unsafe library.show(certificate: files.cert, key: files.key, judge: judge) }
     // Read even if nothing is verified: a wrong path is a mistake either way, as in etcd.
-    if files.ca.isEmpty {
-      if !files.skipVerify { try library.trustSystem() }
-    } else {
+    if !files.ca.isEmpty {
       try library.trust(files.ca, announce: false)
+    } else if !files.skipVerify {
+      try library.trustSystem()
     }
     if !files.skipVerify { unsafe rw_tls_check_server(library.pointer) }
     return TLSClientContext(library, verifies: !files.skipVerify)

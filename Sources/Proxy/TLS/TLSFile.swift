@@ -2,8 +2,8 @@ internal import CTLS
 internal import Glibc
 internal import Reactor
 
-/// The bytes of a file with certificates, a key or revocation lists, and OpenSSL's place in them. Errors name the
-/// file, in Go's words where etcd has them.
+/// The bytes of a file with certificates, a key or revocation lists, and OpenSSL's place in them. Errors name
+/// the file, in Go's words where etcd has them.
 @safe struct TLSFile: ~Copyable {
   let path: String
   private let bytes: UnsafeMutableRawBufferPointer

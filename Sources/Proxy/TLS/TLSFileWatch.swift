@@ -1,6 +1,7 @@
 internal import Glibc
 
-/// Notices that files were replaced or rewritten, as rotation of certificates does. Asked about once a second.
+/// Notices that files were replaced or rewritten, as rotation of certificates does. Asked about once a
+/// second.
 ///
 /// Symbolic links are followed: Kubernetes swaps one that leads to the folder with all files.
 struct TLSFileWatch {
@@ -22,8 +23,8 @@ struct TLSFileWatch {
     known = paths.map(Self.stamp)
   }
 
-  /// True once after a change, in the second look that finds the same: what is still being written, a certificate
-  /// whose key comes a moment later, is left alone.
+  /// True once after a change, in the second look that finds the same: what is still being written, a
+  /// certificate whose key comes a moment later, is left alone.
   mutating func poll() -> Bool {
     let now = paths.map(Self.stamp)
     guard now != known else {

@@ -2,8 +2,8 @@ internal import CTLS
 
 /// OpenSSL's `SSL_CTX` while it is put together, and its owner afterwards.
 ///
-/// Once it is complete nothing changes it any more, so that all cores make their sessions from one; OpenSSL counts
-/// references to it atomically.
+/// Once it is complete nothing changes it any more, so that all cores make their sessions from one; OpenSSL
+/// counts references to it atomically.
 @safe final class TLSLibraryContext: @unchecked Sendable {
   let pointer: OpaquePointer
   /// The lists of the revocation file, if there is one. Sessions look into them.
@@ -50,7 +50,8 @@ internal import CTLS
     }
     try unsafe TLSFile(key).key { one throws(TLSFailure) in
       // Compares with the certificate, which is why the certificate comes first.
-      guard unsafe SSL_CTX_use_PrivateKey(pointer, one) == 1, unsafe SSL_CTX_check_private_key(pointer) == 1 else {
+      guard unsafe SSL_CTX_use_PrivateKey(pointer, one) == 1, unsafe SSL_CTX_check_private_key(pointer) == 1
+      else {
         ERR_clear_error()
         throw TLSFailure("\(key): tls: private key does not match public key of \(certificate)")
       }
@@ -69,8 +70,8 @@ internal import CTLS
     }
   }
 
-  /// Trusts the authorities of the system. They are read now: a search in the file system for each handshake would
-  /// stop a core.
+  /// Trusts the authorities of the system. They are read now: a search in the file system for each handshake
+  /// would stop a core.
   func trustSystem() throws(TLSFailure) {
     ERR_clear_error()
     for file in Self.systemFiles where unsafe SSL_CTX_load_verify_file(pointer, file) == 1 { return }

@@ -42,7 +42,8 @@ struct TLSListenFiles: Hashable, Sendable {
   /// Reads all files.
   ///
   /// - Parameter address: where the listener is, for an error.
-  static func load(_ files: TLSListenFiles, listening address: String) throws(TLSFailure) -> TLSServerContext {
+  static func load(_ files: TLSListenFiles, listening address: String) throws(TLSFailure) -> TLSServerContext
+  {
     if files.cert.isEmpty, files.key.isEmpty {
       throw TLSFailure("cannot listen on TLS for \(address): KeyFile and CertFile are not presented")
     }
@@ -55,7 +56,8 @@ struct TLSListenFiles: Hashable, Sendable {
     guard unsafe rw_tls_prepare_server(library.pointer) else { throw TLSFailure.last }
     let warnings = try library.choose(files.cipherSuites, most: most)
     try unsafe library.show(certificate: files.cert, key: files.key)
-    // As with etcd the list is read even if there is nobody to look up in it, so that a wrong path shows at once.
+    // As with etcd the list is read even if there is nobody to look up in it, so that a wrong path shows at
+    // once.
     if !files.crl.isEmpty { try library.refuse(files.crl) }
     if !files.trustedCA.isEmpty {
       try library.trust(files.trustedCA, announce: true)
@@ -74,7 +76,9 @@ func bothPresent(cert: String, key: String) throws(TLSFailure) {
 extension TLSLibraryContext {
   /// Chooses the cipher suites and says which of them OpenSSL does not have.
   fileprivate func choose(_ names: [String], most: TLSVersion?) throws(TLSFailure) -> [String] {
-    guard unsafe SSL_CTX_set_ciphersuites(pointer, TLSCipherSuites.usual13) == 1 else { throw TLSFailure.last }
+    guard unsafe SSL_CTX_set_ciphersuites(pointer, TLSCipherSuites.usual13) == 1 else {
+      throw TLSFailure.last
+    }
     guard !names.isEmpty else {
       // A client that prefers ChaCha20 has no hardware for AES. A list that was given is kept to the letter.
       unsafe rw_tls_prefer_chacha_with_client(pointer)
@@ -85,7 +89,9 @@ extension TLSLibraryContext {
     let known = suites.filter { unsafe SSL_CTX_set_cipher_list(pointer, $0) == 1 }
     ERR_clear_error()
     guard !known.isEmpty else { return try onlyTLS13(names, most) }
-    guard unsafe SSL_CTX_set_cipher_list(pointer, known.joined(separator: ":")) == 1 else { throw TLSFailure.last }
+    guard unsafe SSL_CTX_set_cipher_list(pointer, known.joined(separator: ":")) == 1 else {
+      throw TLSFailure.last
+    }
     return suites.filter { !known.contains($0) }.map {
       "cipher suite \($0) is left out: this system's OpenSSL does not have it"
     }

@@ -3,8 +3,8 @@ internal import Reactor
 
 /// One TLS connection as a machine without input and output: bytes go in and come out, on either side.
 ///
-/// OpenSSL reads from and writes to the memory of the running call, so that an idle session holds no buffer. Belongs to
-/// one thread; its context may serve several.
+/// OpenSSL reads from and writes to the memory of the running call, so that an idle session holds no buffer.
+/// Belongs to one thread; its context may serve several.
 @safe final class TLSSession {
   /// How things stand.
   enum State: Hashable, Sendable {
@@ -47,7 +47,8 @@ internal import Reactor
 
   /// The client's side.
   ///
-  /// - Parameter serverName: host name or IP address that the certificate must be for; nil accepts one for anybody.
+  /// - Parameter serverName: host name or IP address that the certificate must be for; nil accepts one for
+  ///   anybody.
   init(client context: TLSClientContext, serverName: String?) throws(TLSFailure) {
     unsafe session = try Self.make(context.library)
     side = .client(context, name: serverName)
@@ -76,8 +77,8 @@ internal import Reactor
     unsafe handshake(&io, &out)
   }
 
-  /// Takes in all of `cipher`. What it says is appended to `plain`; what must be sent for it (handshake, alerts, new
-  /// keys) to `out`.
+  /// Takes in all of `cipher`. What it says is appended to `plain`; what must be sent for it (handshake,
+  /// alerts, new keys) to `out`.
   func receive(
     _ cipher: UnsafeRawBufferPointer, plain: inout ByteBuffer, out: inout ByteBuffer
   ) -> State {
@@ -98,8 +99,8 @@ internal import Reactor
     return state
   }
 
-  /// Encrypts all of `plain`, in records of 16 KiB. Before the session is open and after it has failed nothing is
-  /// taken.
+  /// Encrypts all of `plain`, in records of 16 KiB. Before the session is open and after it has failed
+  /// nothing is taken.
   func send(_ plain: UnsafeRawBufferPointer, out: inout ByteBuffer) -> State {
     guard state == .open || state == .closedByPeer else { return state }
     var io = unsafe rw_tls_io()
@@ -144,7 +145,8 @@ internal import Reactor
   private func read(
     _ io: inout rw_tls_io, _ count: Int, _ plain: inout ByteBuffer, _ out: inout ByteBuffer
   ) {
-    // What comes out is hardly more than what went in; the rest of a record that lay here already is asked for.
+    // What comes out is hardly more than what went in; the rest of a record that lay here already is asked
+    // for.
     var wanted = min(count, Limits.tlsRecordBytes)
     while unsafe io.input_left > 0 || SSL_has_pending(session) == 1 {
       let room = unsafe plain.reserve(max(wanted, 1))
@@ -222,7 +224,8 @@ extension TLSSession {
     }
   }
 
-  /// The common name in the other end's certificate, which has been verified unless the context does not ask for that.
+  /// The common name in the other end's certificate, which has been verified unless the context does not ask
+  /// for that.
   var peerCommonName: String? {
     guard let certificate = unsafe SSL_get0_peer_certificate(session) else { return nil }
     return unsafe tlsCommonName(certificate)
@@ -240,7 +243,8 @@ extension TLSSession {
 
   /// The cipher suite by its IANA name, which is also Go's; nil before there is one.
   var cipherSuite: String? {
-    guard let suite = unsafe SSL_get_current_cipher(session), let name = unsafe SSL_CIPHER_standard_name(suite)
+    guard let suite = unsafe SSL_get_current_cipher(session),
+      let name = unsafe SSL_CIPHER_standard_name(suite)
     else { return nil }
     return unsafe String(cString: name)
   }

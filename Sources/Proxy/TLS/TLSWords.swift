@@ -32,7 +32,7 @@ enum TLSWords {
       code = ERR_peek_error()
     }
     defer { ERR_clear_error() }
-    guard code != 0 else { return "unknown error" }
+    guard code != 0 else { return "tls: the other end closed before the handshake was complete" }
     let verdict = unsafe SSL_get_verify_result(session)
     let cause = cause(code, verdict)
     var words = TLSFailure.words(code)
@@ -99,11 +99,13 @@ enum TLSWords {
   /// The alerts of RFC 8446 section 6 and RFC 5246 section 7.2, as Go calls them.
   private static let alerts: [Int32: String] = [
     10: "unexpected message", 20: "bad record MAC", 21: "decryption failed", 22: "record overflow",
-    30: "decompression failure", 40: "handshake failure", 42: "bad certificate", 43: "unsupported certificate",
+    30: "decompression failure", 40: "handshake failure", 42: "bad certificate",
+    43: "unsupported certificate",
     44: "revoked certificate", 45: "expired certificate", 46: "unknown certificate", 47: "illegal parameter",
     48: "unknown certificate authority", 49: "access denied", 50: "error decoding message",
     51: "error decrypting message", 60: "export restriction", 70: "protocol version not supported",
-    71: "insufficient security level", 80: "internal error", 86: "inappropriate fallback", 90: "user canceled",
+    71: "insufficient security level", 80: "internal error", 86: "inappropriate fallback",
+    90: "user canceled",
     100: "no renegotiation", 109: "missing extension", 110: "unsupported extension",
     111: "certificate unobtainable", 112: "unrecognized name", 113: "bad certificate status response",
     114: "bad certificate hash value", 115: "unknown PSK identity", 116: "certificate required",
@@ -123,7 +125,7 @@ enum TLSWords {
     case .revoked: "it is listed in --client-crl-file"
     case .badList: "--client-crl-file is not signed by the authority it names"
     case .alert(42), .alert(46), .alert(48):
-      "the client does not trust this proxy's certificate; it needs --cacert with the authority of --cert-file"
+      "the client does not trust this proxy's certificate; it needs --cacert with its authority"
     case .alert(45): "renew the certificate in --cert-file, or set the clocks right"
     default: nil
     }
