@@ -24,7 +24,8 @@ import Testing
   func httpStatus(status: Int, code: GRPCStatus.Code) { #expect(GRPCStatus.Code(httpStatus: status) == code) }
 
   @Test(arguments: [
-    (0, GRPCStatus.Code.internal), (1, .internal), (2, .internal), (3, .resourceExhausted), (5, .internal),
+    (UInt32(0), GRPCStatus.Code.internal), (1, .internal), (2, .internal), (3, .resourceExhausted),
+    (5, .internal),
     (7, .unavailable), (8, .canceled), (0xB, .resourceExhausted), (0xC, .permissionDenied), (0xD, .internal),
     (0xE, .unknown), (.max, .unknown),
   ])

@@ -6,9 +6,12 @@ import Reactor
 enum Wire {
   /// What `body` writes.
   static func written(_ body: (inout ByteBuffer) -> Void) -> [UInt8] {
-    var buffer = ByteBuffer(BlockPool())
-    body(&buffer)
-    return Array(buffer.bytes)
+    let pool = BlockPool()
+    return withExtendedLifetime(pool) {
+      var buffer = ByteBuffer(pool)
+      body(&buffer)
+      return Array(buffer.bytes)
+    }
   }
 
   static func varint(_ value: UInt64) -> [UInt8] {
@@ -73,7 +76,15 @@ extension Namespace {
   private func outcome(
     _ message: [UInt8], _ body: (UnsafeRawBufferPointer, inout ByteBuffer) -> NamespaceVerdict
   ) -> Outcome {
-    var buffer = ByteBuffer(BlockPool())
+    let pool = BlockPool()
+    return withExtendedLifetime(pool) { outcome(message, ByteBuffer(pool), body) }
+  }
+
+  private func outcome(
+    _ message: [UInt8], _ empty: consuming ByteBuffer,
+    _ body: (UnsafeRawBufferPointer, inout ByteBuffer) -> NamespaceVerdict
+  ) -> Outcome {
+    var buffer = empty
     // What stands in the buffer before must not matter, and must not be touched.
     buffer.append("before")
     let verdict = message.withUnsafeBytes { body($0, &buffer) }
