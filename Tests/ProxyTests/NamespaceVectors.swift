@@ -246,7 +246,7 @@ enum NamespaceVectors {
     .
     """)
 
-  /// A record is a name and a method, the message without and the message with the prefix, each ending with a dot.
+  /// A record is a name and a method, the message without and the one with the prefix, each before a dot.
   private static func parse(_ text: String) -> [Vector] {
     var vectors: [Vector] = []
     var head: [Substring] = []
