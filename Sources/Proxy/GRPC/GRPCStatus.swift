@@ -68,8 +68,9 @@ extension GRPCStatus.Code {
       }
   }
 
-  /// What a stream that was reset without trailers means, by the HTTP/2 error code (RFC 9113 section 7). Where the
-  /// gRPC specification and Go's library differ, this is the library, because etcd's clients are made with it.
+  /// What a stream that was reset without trailers means, by the HTTP/2 error code (RFC 9113 section 7).
+  /// Where the gRPC specification and Go's library differ, this is the library, because etcd's clients are
+  /// made with it.
   init(resetCode: UInt32) {
     self =
       switch resetCode {

@@ -18,7 +18,8 @@ enum GRPCTimeout {
     }
   }
 
-  /// The time a caller is willing to wait; `nil` if the text is malformed. Beyond five centuries it saturates.
+  /// The time a caller is willing to wait; `nil` if the text is malformed. Beyond five centuries it
+  /// saturates.
   static func parse(_ text: UnsafeRawBufferPointer) -> Instant.Span? {
     guard text.count >= 2, text.count <= longest, let unit = unsafe nanoseconds(text[text.count - 1]) else {
       return nil
@@ -33,9 +34,10 @@ enum GRPCTimeout {
     return Instant.Span(nanoseconds: overflow ? .max : product)
   }
 
-  /// Writes what is left of a deadline and returns the number of bytes, at most `longest`, for which there must be
-  /// room. In the finest unit that fits and rounded down, so that the server never waits longer than the caller;
-  /// since a coarser unit is only taken for a number of nine digits, nothing but an expired deadline becomes 0.
+  /// Writes what is left of a deadline and returns the number of bytes, at most `longest`, for which there
+  /// must be room. In the finest unit that fits and rounded down, so that the server never waits longer than
+  /// the caller; since a coarser unit is only taken for a number of nine digits, nothing but an expired
+  /// deadline becomes 0.
   static func format(_ span: Instant.Span, into room: UnsafeMutableRawBufferPointer) -> Int {
     let (number, unit) = scaled(span.nanoseconds)
     var rest = number

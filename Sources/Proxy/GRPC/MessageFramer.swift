@@ -1,17 +1,19 @@
-/// Finds gRPC's messages in a body that arrives in pieces: five bytes of header (a flag, a length), then the message.
+/// Finds gRPC's messages in a body that arrives in pieces: five bytes of header (a flag, a length), then the
+/// message.
 ///
-/// It keeps nothing but its place, so that a relay can refuse a message that is too long when its header is there, and
-/// pass the rest on as it comes.
+/// It keeps nothing but its place, so that a relay can refuse a message that is too long when its header is
+/// there, and pass the rest on as it comes.
 struct MessageFramer {
   /// Bytes before each message.
   static let headerSize = 5
 
   /// One step through a piece of the body.
   enum Step: Equatable {
-    /// A message begins. The flag is 0, or 1 if it is compressed; other values are not gRPC, which the caller judges.
+    /// A message begins. The flag is 0, or 1 if it is compressed; other values are not gRPC, which the caller
+    /// judges.
     case header(flag: UInt8, length: Int)
-    /// These bytes of the piece belong to the message that began last; `isLast` with the end of the message, also if
-    /// that is empty.
+    /// These bytes of the piece belong to the message that began last; `isLast` with the end of the message,
+    /// also if that is empty.
     case payload(Range<Int>, isLast: Bool)
   }
 

@@ -37,9 +37,9 @@ enum EtcdMethod: UInt8, CaseIterable, Sendable {
     }
   }
 
-  /// The call may be made again although a server may have acted on it, as long as the caller has got nothing of an
-  /// answer. Fewer methods than Go's client repeats: granting or revoking a lease, moving the leader and changing an
-  /// alarm (which only the request tells from reading one) have an effect each time.
+  /// The call may be made again although a server may have acted on it, as long as the caller has got nothing
+  /// of an answer. Fewer methods than Go's client repeats: granting or revoking a lease, moving the leader
+  /// and changing an alarm (which only the request tells from reading one) have an effect each time.
   var isRead: Bool {
     switch self {
     case .range, .rangeStream, .leaseTimeToLive, .leaseLeases, .memberList, .status, .hash, .hashKV,
@@ -54,12 +54,12 @@ enum EtcdMethod: UInt8, CaseIterable, Sendable {
   /// once more does no harm.
   var mayBeginAnew: Bool { self == .watch || self == .leaseKeepAlive }
 
-  /// The call waits for an endpoint until its deadline; others fail at once while there is none. As etcd's clients
-  /// mark them.
+  /// The call waits for an endpoint until its deadline; others fail at once while there is none. As etcd's
+  /// clients mark them.
   var waitsForReady: Bool { rawValue <= Self.leaseLeases.rawValue }
 
-  /// A request or an answer names keys of the key space, so a namespace has to look into it. Permissions of roles name
-  /// keys as well, but real ones: whoever grants them sees the whole key space.
+  /// A request or an answer names keys of the key space, so a namespace has to look into it. Permissions of
+  /// roles name keys as well, but real ones: whoever grants them sees the whole key space.
   var carriesKeys: Bool {
     switch self {
     case .range, .rangeStream, .put, .deleteRange, .txn, .watch, .leaseTimeToLive, .lock, .unlock, .campaign,

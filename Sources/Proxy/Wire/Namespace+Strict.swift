@@ -2,10 +2,11 @@
 extension Namespace {
   /// Whether a call may be made at all; the caller may refuse it with `denied` before its first message.
   ///
-  /// Refused is what reads or changes things outside the namespace: copies and hashes of the whole store, compaction
-  /// (it takes away everybody's history), the list of all leases, members and leadership, users and roles, and methods
-  /// that are not known, since nobody can tell what they do. Allowed stays what a client library needs to find and to
-  /// judge endpoints (members, status, health), to say who it is, and reading alarms.
+  /// Refused is what reads or changes things outside the namespace: copies and hashes of the whole store,
+  /// compaction (it takes away everybody's history), the list of all leases, members and leadership, users
+  /// and roles, and methods that are not known, since nobody can tell what they do. Allowed stays what a
+  /// client library needs to find and to judge endpoints (members, status, health), to say who it is, and
+  /// reading alarms.
   func admits(_ method: EtcdMethod) -> Bool {
     guard isStrict else { return true }
     switch method {
@@ -24,8 +25,8 @@ extension Namespace {
 
   /// The verdict on calls of which the message tells whether they reach outside; `nil` for others.
   ///
-  /// Leases are named by number and belong to nobody, so one belongs to whoever has keys attached to it. Attaching a
-  /// key counts as a use as well: otherwise a client could make a foreign lease partly its own.
+  /// Leases are named by number and belong to nobody, so one belongs to whoever has keys attached to it.
+  /// Attaching a key counts as a use as well: otherwise a client could make a foreign lease partly its own.
   func admission(
     _ method: EtcdMethod, _ message: UnsafeRawBufferPointer
   ) throws(NamespaceFault) -> NamespaceVerdict? {

@@ -10,25 +10,26 @@ enum NamespaceVerdict: Sendable {
   case refused(GRPCStatus.Code, StaticString)
   /// The message is no protobuf.
   case malformed
-  /// Strict namespaces only: fine if every key attached to this lease lies inside, which etcd has to be asked. Then the
-  /// message goes on as with `rewritten` or, if not `isRewritten`, with `unchanged`.
+  /// Strict namespaces only: fine if every key attached to this lease lies inside, which etcd has to be
+  /// asked. Then the message goes on as with `rewritten` or, if not `isRewritten`, with `unchanged`.
   case needsLeaseCheck(Int64, isRewritten: Bool)
 }
 
-/// A part of etcd's key space that a client takes for the whole: every key of it begins with a prefix that the client
-/// never sees.
+/// A part of etcd's key space that a client takes for the whole: every key of it begins with a prefix that
+/// the client never sees.
 ///
-/// Inside is what is longer than the prefix; the prefix itself would be the empty key, which etcd does not have. What
-/// etcd's own proxy does otherwise, and why this does not:
-/// - the end of the namespace is the prefix cut after its last byte below 0xff, and that one incremented. etcd carries
-///   into the byte before without cutting (`61 ff` becomes `62 00`), which leaves the key `62` inside;
-/// - an empty key is refused everywhere, in transactions too, as etcd itself does. etcd's proxy makes the prefix of it,
-///   a key outside. Watches take an empty key for the smallest one, `00`, here as there;
+/// Inside is what is longer than the prefix; the prefix itself would be the empty key, which etcd does not
+/// have. What etcd's own proxy does otherwise, and why this does not:
+/// - the end of the namespace is the prefix cut after its last byte below 0xff, and that one incremented.
+///   etcd carries into the byte before without cutting (`61 ff` becomes `62 00`), which leaves the key `62`
+///   inside;
+/// - an empty key is refused everywhere, in transactions too, as etcd itself does. etcd's proxy makes the
+///   prefix of it, a key outside. Watches take an empty key for the smallest one, `00`, here as there;
 /// - names and keys of locks and elections lie inside;
 /// - an answer with a key that is not inside loses it, or is refused if it cannot do without.
 ///
-/// A namespace alone is a convenience: administrative calls still see the whole key space. A strict one refuses what
-/// reaches outside (`admits`).
+/// A namespace alone is a convenience: administrative calls still see the whole key space. A strict one
+/// refuses what reaches outside (`admits`).
 struct Namespace: Sendable {
   let prefix: [UInt8]
   /// The first key behind all that begin with the prefix, as an interval's end: `00` if there is none.

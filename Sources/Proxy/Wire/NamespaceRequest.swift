@@ -2,9 +2,9 @@ internal import Reactor
 
 /// Writes the prefix before the keys of one request, in one pass.
 ///
-/// Fields that hold no keys are copied as they are, known or not. A message field that may be there several times
-/// though it is not repeated is written once with all its parts, and of a choice only the member that counts: what is
-/// sent can be read in one way only.
+/// Fields that hold no keys are copied as they are, known or not. A message field that may be there several
+/// times though it is not repeated is written once with all its parts, and of a choice only the member that
+/// counts: what is sent can be read in one way only.
 struct NamespaceRequest {
   private let space: Namespace
   /// The lease that the request uses, of which there may be only one in a strict namespace; 0 for none.

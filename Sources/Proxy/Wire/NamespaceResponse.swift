@@ -9,7 +9,8 @@ struct NamespaceResponse {
 
   init(_ space: Namespace) { self.space = space }
 
-  /// Writes `message` without the prefix; false if a key without which it cannot be lies outside the namespace.
+  /// Writes `message` without the prefix; false if a key without which it cannot be lies outside the
+  /// namespace.
   mutating func strip(
     _ message: UnsafeRawBufferPointer, _ shape: Shape, depth: Int, into output: inout ByteBuffer
   ) throws(NamespaceFault) -> Bool {
@@ -40,7 +41,8 @@ struct NamespaceResponse {
     return hasKey
   }
 
-  /// What is behind the prefix; `nil` if the key does not begin with it or is shorter than it and `least` bytes more.
+  /// What is behind the prefix; `nil` if the key does not begin with it or is shorter than it and `least`
+  /// bytes more.
   private func inside(_ key: UnsafeRawBufferPointer, atLeast least: Int) -> UnsafeRawBufferPointer? {
     let size = space.prefix.count
     guard key.count &- size >= least else { return nil }

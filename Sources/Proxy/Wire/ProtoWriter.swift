@@ -10,8 +10,9 @@ struct ProtoMark {
   fileprivate let body: Int
 }
 
-/// Writing protobuf behind what a buffer holds. Numbers that are 0, and bytes that are empty, are not written: that is
-/// how proto3 spells a default. Nothing may be consumed from the buffer while a nested message is open.
+/// Writing protobuf behind what a buffer holds. Numbers that are 0, and bytes that are empty, are not
+/// written: that is how proto3 spells a default. Nothing may be consumed from the buffer while a nested
+/// message is open.
 extension ByteBuffer {
   /// Bytes of the longest varint.
   private static var longestVarint: Int { 10 }
@@ -95,8 +96,8 @@ extension ByteBuffer {
     return ProtoMark(tag: tag, length: length, body: count)
   }
 
-  /// Ends the nested message that was opened last and writes its length in front, moving it if that takes another
-  /// number of bytes than was left for it.
+  /// Ends the nested message that was opened last and writes its length in front, moving it if that takes
+  /// another number of bytes than was left for it.
   mutating func closeMessage(_ mark: ProtoMark) {
     let size = count &- mark.body
     let place = mark.length

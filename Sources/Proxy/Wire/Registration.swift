@@ -1,4 +1,5 @@
-/// What stands in etcd under the key of a proxy that can be found by clients: etcd's naming format, JSON with JSON in it.
+/// What stands in etcd under the key of a proxy that can be found by clients: etcd's naming format, JSON with
+/// JSON in it.
 struct Registration: Hashable, Sendable {
   /// The proxy says goodbye; no proxy writes this today, but readers are told to take it so.
   var isRemoval = false
@@ -11,8 +12,9 @@ struct Registration: Hashable, Sendable {
     self.name = name
   }
 
-  /// Reads a value written by any etcd proxy or naming client; `nil` without an address. As Go reads it: whatever the
-  /// case of the members' names, and of several of one name the last. Metadata that makes no sense costs the name only.
+  /// Reads a value written by any etcd proxy or naming client; `nil` without an address. As Go reads it:
+  /// whatever the case of the members' names, and of several of one name the last. Metadata that makes no
+  /// sense costs the name only.
   init?(_ json: [UInt8]) {
     var removal = false
     var address: String?
