@@ -1,0 +1,49 @@
+"""A case: a name, what it does, and where it applies."""
+
+ALL = []
+
+
+class Case:
+    def __init__(self, group, name, play, *, since=(3, 0), auth=None, namespace=None, hidden=()):
+        self.name = f"{group}: {name}"
+        self.play = play
+        self.since = since
+        self.auth = auth
+        self.namespace = namespace
+        self.hidden = set(hidden)
+
+    def applies(self, version, auth, namespace):
+        """Whether it can be played to such an etcd; None means that a property does not matter."""
+        return version >= self.since and self.auth in (None, auth) and self.namespace in (None, bool(namespace))
+
+
+class Group:
+    """The cases of one file.
+
+    since: first release of etcd that has the call. auth, namespace: True or False where only that makes sense.
+    hidden: fields whose contents differ from run to run."""
+
+    def __init__(self, name, **common):
+        self.name = name
+        self.common = common
+
+    def _add(self, name, play, options):
+        assert all(case.name != f"{self.name}: {name}" for case in ALL), name
+        ALL.append(Case(self.name, name, play, **{**self.common, **options}))
+
+    def table(self, cases, **options):
+        """{name: [(call, fields), …]}: unary calls in a row, each with its answer recorded."""
+        for name, steps in cases.items():
+            def play(run, steps=steps):
+                for call, fields in steps:
+                    run.call(call, **fields)
+
+            self._add(name, play, options)
+
+    def case(self, **options):
+        """A decorator for what a table cannot say: streams, waiting, identities. The name is the function's."""
+        def add(play):
+            self._add(play.__name__.replace("_", " "), play, options)
+            return play
+
+        return add

@@ -1,0 +1,66 @@
+"""etcd's answers and the proxy's, case by case and field by field. RINGWAY_PROXY=etcd shows how etcd's own does."""
+
+import importlib
+import itertools
+import pathlib
+
+import pytest
+
+from conformance import differences
+from conformance.case import ALL
+from conformance.places import NAMESPACE, RELEASES, Places, Way
+from conformance.run import Run
+from support.calls import Silence
+
+for file in sorted(pathlib.Path(__file__).parent.glob("conformance/*_cases.py")):
+    importlib.import_module(f"conformance.{file.stem}")
+
+WAYS = [
+    pytest.param(
+        (release, tls, auth, namespace),
+        id="-".join([release, "tls" if tls else "plain", "auth" if auth else "open",
+                     "namespace" if namespace else "whole"]))
+    for release, tls, auth, namespace in itertools.product(
+        RELEASES, [False, True], [False, True], [None, NAMESPACE])]
+
+
+@pytest.fixture(scope="session")
+def places(authority):
+    made = Places(authority)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module", params=WAYS)
+def way(request, places):
+    release, tls, auth, namespace = request.param
+    made = Way(places.place(release, tls, auth), namespace)
+    yield made
+    made.close()
+
+
+def play(case, way, client):
+    """What a client of this side records."""
+    way.place.login() if way.place.auth and "root" not in way.place.tokens else None
+    run = Run(client, way.place.tokens, case.hidden, way.place.login)
+    run.begin()
+    try:
+        case.play(run)
+    except Silence:
+        pass  # recorded
+    finally:
+        run.end()
+    return run.record
+
+
+@pytest.mark.parametrize("case", ALL, ids=lambda case: case.name.replace(" ", "_"))
+def test_same_answers(case, way):
+    if not case.applies(way.place.version, way.place.auth, way.namespace):
+        pytest.skip("not for this etcd")
+    expected = play(case, way, way.direct)
+    assert not [entry for entry in expected if "silence" in entry or "disorder" in entry], expected
+    found = play(case, way, way.through)
+    assert not way.revive(), "the proxy has died"
+    if difference := differences.find(case, way):
+        pytest.skip(f"differs on purpose: {difference.reason}")
+    assert found == expected
