@@ -8,7 +8,10 @@ version=3.5.16
 root=$(cd "$(dirname "$0")/.." && pwd)/.build
 target=$root/etcd-3.5
 
-has_version() { "$1" "$2" 2>/dev/null | grep -q "ersion: $version\$"; }
+has_version() {
+  local says
+  says=$("$@" 2>/dev/null) && [[ $says == *"ersion: $version"* ]]
+}
 is_complete() { has_version "$target/etcd" --version && has_version "$target/etcdctl" version; }
 
 is_complete && exit 0

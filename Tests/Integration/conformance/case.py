@@ -4,24 +4,28 @@ ALL = []
 
 
 class Case:
-    def __init__(self, group, name, play, *, since=(3, 0), auth=None, namespace=None, hidden=()):
+    def __init__(self, group, name, play, *, since=(3, 0), auth=None, namespace=None, slow=False, hidden=()):
         self.name = f"{group}: {name}"
         self.play = play
         self.since = since
         self.auth = auth
         self.namespace = namespace
+        self.slow = slow
         self.hidden = set(hidden)
 
-    def applies(self, version, auth, namespace):
-        """Whether it can be played to such an etcd; None means that a property does not matter."""
-        return version >= self.since and self.auth in (None, auth) and self.namespace in (None, bool(namespace))
+    def applies(self, place, namespace):
+        """Whether it is played there; None means that a property does not matter."""
+        if self.slow and (place.tls or place.auth):
+            return False
+        return (place.version >= self.since and self.auth in (None, place.auth)
+                and self.namespace in (None, bool(namespace)))
 
 
 class Group:
     """The cases of one file.
 
     since: first release of etcd that has the call. auth, namespace: True or False where only that makes sense.
-    hidden: fields whose contents differ from run to run."""
+    slow: not played everywhere. hidden: fields whose contents differ from run to run."""
 
     def __init__(self, name, **common):
         self.name = name

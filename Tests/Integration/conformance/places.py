@@ -18,6 +18,8 @@ from support.waiting import until
 
 NAMESPACE = b"tenant-1/"
 PASSWORDS = {"root": "toor", "alice": "wonderland", "bob": "builder"}
+# Cheap passwords, and short elections: the shortest lease is one and a half of their time-outs.
+QUICK = ["--bcrypt-cost", "4", "--heartbeat-interval", "20", "--election-timeout", "200"]
 READ, WRITE, READ_WRITE = 0, 1, 2
 
 RELEASES = {
@@ -43,7 +45,7 @@ class Place:
                   "--trusted-ca-file", authority.certificate(), "--client-cert-auth"]
         self.etcd = Etcd(
             f"etcd-{release}", pathlib.Path(folder), program=self.program, scheme="https" if tls else "http",
-            extra=["--bcrypt-cost", "4", *extra, *(secure if tls else [])])
+            extra=[*QUICK, *extra, *(secure if tls else [])])
         self.etcd.start()
         self.tokens = {}
         self.direct = self.connect()

@@ -6,6 +6,8 @@ REVISIONS = {
     "revision", "create_revision", "mod_revision", "compact_revision", "hash_revision", "rev"}
 # Figures that differ between two looks at the same etcd, or between two runs of the same case.
 MOVING = {"raftIndex", "raftAppliedIndex", "dbSize", "dbSizeInUse", "token", "authRevision", "hash"}
+# Lists without an order.
+SETS = {"keys"}
 # Seconds that pass: 999 of 1000 is still what was asked for.
 SECONDS = {"TTL"}
 
@@ -24,7 +26,8 @@ def plain(message, base):
         elif field.name in SECONDS and value >= 100:
             result[field.name] = -(-value // 10) * 10
         else:
-            result[field.name] = list(value) if repeated else value
+            ordered = sorted(value) if field.name in SETS else value
+            result[field.name] = list(ordered) if repeated else value
     return result
 
 
