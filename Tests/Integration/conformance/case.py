@@ -44,6 +44,11 @@ class Group:
 
             self._add(name, play, options)
 
+    def functions(self, cases, **options):
+        """{name: function of the run}."""
+        for name, play in cases.items():
+            self._add(name, play, options)
+
     def case(self, **options):
         """A decorator for what a table cannot say: streams, waiting, identities. The name is the function's."""
         def add(play):

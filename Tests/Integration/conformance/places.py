@@ -19,7 +19,8 @@ from support.waiting import until
 NAMESPACE = b"tenant-1/"
 PASSWORDS = {"root": "toor", "alice": "wonderland", "bob": "builder"}
 # Cheap passwords, and short elections: the shortest lease is one and a half of their time-outs.
-QUICK = ["--bcrypt-cost", "4", "--heartbeat-interval", "20", "--election-timeout", "200"]
+QUICK = ["--bcrypt-cost", "4", "--heartbeat-interval", "20", "--election-timeout", "200",
+         "--experimental-watch-progress-notify-interval", "200ms"]
 READ, WRITE, READ_WRITE = 0, 1, 2
 
 RELEASES = {

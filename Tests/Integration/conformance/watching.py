@@ -4,18 +4,22 @@ which watches of one stream have their turn; what each watch is told, and in whi
 from support.calls import Silence
 from support.plain import plain
 
+ALL_WATCHES = -1  # the id in an answer to a request for progress
+
 
 class WatchStream:
-    """Records what each watch was told. Waits with `created`, `events`, `canceled` and `progress`."""
+    """Records what each watch was told. Waits with `created`, `events`, `canceled`, `progress`, `periodic`."""
 
     def __init__(self, run, stream):
         self.run = run
         self.stream = stream
         self.told = {}
-        self.counts = {"created": 0, "canceled": 0, "events": 0, "progress": 0}
+        self.counts = {"created": 0, "canceled": 0, "events": 0, "progress": 0, "periodic": 0}
+        self.periodic_ids = set()
         self.ids = []
         self.sizes = []
         self.fragments = 0
+        self.last = {}
         run.note("Watch/Watch", watches=self.told)
 
     # What the client says
@@ -48,6 +52,10 @@ class WatchStream:
 
     def progress(self, count=1):
         self._until("progress", count)
+        return self
+
+    def periodic(self, count=1):
+        self._until("periodic", count)
         return self
 
     def finish(self):
@@ -87,6 +95,10 @@ class WatchStream:
             if not (told and "events" in told[-1]):
                 told.append({"events": []})
             told[-1]["events"] += plain(response, self.run.base)["events"]
+        elif not (response.created or response.canceled) and response.watch_id != ALL_WATCHES:
+            # How many of these come is a matter of time.
+            self.counts["periodic"] += 1
+            self.periodic_ids.add(response.watch_id)
         elif not (response.created or response.canceled):
             self.counts["progress"] += 1
             told.append({"progress": plain(response, self.run.base)})
@@ -94,7 +106,10 @@ class WatchStream:
             told.append(plain(response, self.run.base))
 
     def _check_revisions(self, response):
-        """Within a response: ascending, none newer than the header says."""
+        """Ascending, none newer than the header says, and no revision in two responses unless they are fragments."""
         revisions = [event.kv.mod_revision for event in response.events]
-        if revisions != sorted(revisions) or revisions[-1] > response.header.revision:
-            self.run.note("Watch/Watch", disorder=revisions, header=response.header.revision)
+        last, is_fragmented = self.last.get(response.watch_id, (0, False))
+        is_later = revisions[0] > last or (is_fragmented and revisions[0] == last)
+        if revisions != sorted(revisions) or revisions[-1] > response.header.revision or not is_later:
+            self.run.note("Watch/Watch", disorder=revisions, header=response.header.revision, before=last)
+        self.last[response.watch_id] = revisions[-1], response.fragment
