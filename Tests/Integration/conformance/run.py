@@ -1,7 +1,9 @@
 """One run of a case: calls are recorded as plain values, to be compared with another run."""
 
+import grpc
+
 from support.calls import SECONDS, Silence
-from support.plain import plain, without
+from support.plain import plain, status, without
 from support.schema import METHODS, build
 from support.waiting import until
 
@@ -66,6 +68,11 @@ class Run:
         assert ended["code"] == "OK", f"{name}: {ended}"
         return response
 
+    def later(self, name, /, **fields):
+        """Calls without waiting for the answer; `record()` does both, `cancel()` gives up."""
+        future = self.client.future(name, build(METHODS[name].request, fields, self.base), self._credentials(None))
+        return Pending(self, name, future)
+
     def wait_until_gone(self, key):
         """Until there are no keys with this prefix."""
         end = key[:-1] + bytes([key[-1] + 1])
@@ -121,3 +128,24 @@ class Run:
         """Records everything up to the end of a stream, and the end."""
         while not stream.ended:
             self.take(stream, hidden=hidden)
+
+
+class Pending:
+    """A unary call under way."""
+
+    def __init__(self, run, name, future):
+        self.run, self.name, self.future = run, name, future
+
+    def record(self):
+        try:
+            response = self.run.client.incoming(self.name, self.future.result(SECONDS))
+            answer = plain(response, self.run.base)
+        except grpc.FutureTimeoutError:
+            self.run.note(self.name, silence="no answer")
+            raise Silence(self.name) from None
+        except grpc.RpcError:
+            answer = None
+        self.run.note(self.name, answer=answer, **status(self.future))
+
+    def cancel(self):
+        self.future.cancel()

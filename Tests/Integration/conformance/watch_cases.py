@@ -190,7 +190,7 @@ def all_of_a_transaction_at_once(run):
     watch.events(100)
 
 
-@group.case()
+@group.case(slow=True)
 def long_history(run):
     """More than a thousand revisions: etcd sends them in several turns, whose header already names the last."""
     for _ in range(12):
@@ -354,7 +354,7 @@ def broken_request(run):
     watch.finish()
 
 
-@group.case()
+@group.case(slow=True)
 def deadline(run):
     watch = run.watch(KEY, timeout=0.5).created()
     watch.finish()

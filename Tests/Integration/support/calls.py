@@ -33,7 +33,7 @@ class Client:
     def close(self):
         self.channel.close()
 
-    def _outgoing(self, name, request):
+    def outgoing(self, name, request):
         if self.namespaced and not isinstance(request, bytes):
             request = self.namespaced.request(name, request)
         return request
@@ -50,11 +50,18 @@ class Client:
             path or method.path, request_serializer=serialise, response_deserializer=method.response.FromString)
         try:
             response, ended = call.with_call(
-                self._outgoing(name, request), metadata=metadata, timeout=timeout, wait_for_ready=True,
+                self.outgoing(name, request), metadata=metadata, timeout=timeout, wait_for_ready=True,
                 compression=compression)
             return self.incoming(name, response), status(ended)
         except grpc.RpcError as error:
             return None, status(error)
+
+    def future(self, name, request, metadata=()):
+        """A unary call that is not waited for."""
+        method = METHODS[name]
+        call = self.channel.unary_unary(
+            method.path, request_serializer=serialise, response_deserializer=method.response.FromString)
+        return call.future(self.outgoing(name, request), metadata=metadata, timeout=60.0, wait_for_ready=True)
 
     def stream(self, name, *requests, metadata=(), timeout=60.0, compression=None):
         """A stream that has sent these requests; a server stream is one whose only request is already sent."""
@@ -99,7 +106,7 @@ class Stream:
             self.responses.put(self.END)
 
     def send(self, request):
-        self.requests.put(self.client._outgoing(self.name, request))
+        self.requests.put(self.client.outgoing(self.name, request))
 
     def half_close(self):
         self.requests.put(self.END)
