@@ -1,18 +1,21 @@
 """Cluster and Maintenance."""
 
 import hashlib
+import itertools
 
 from conformance.case import Group
 
 group = Group("cluster", hidden=["ID"])
 
-LEARNER = {"peerURLs": ["http://127.0.0.1:1"], "isLearner": True}
+NOWHERE = ["http://127.0.0.1:1"]
+# A member's number comes from its addresses and the second of its birth, and no number is used twice.
+ports = itertools.count(40_000)
 
 group.table({
     "members": [("Cluster/MemberList", {})],
     "members without authentication": [("Cluster/MemberList", {"by": "nobody"})],
     "unknown members": [
-        ("Cluster/MemberRemove", {"ID": 4711}), ("Cluster/MemberUpdate", {"ID": 4711, "peerURLs": LEARNER["peerURLs"]}),
+        ("Cluster/MemberRemove", {"ID": 4711}), ("Cluster/MemberUpdate", {"ID": 4711, "peerURLs": NOWHERE}),
         ("Cluster/MemberPromote", {"ID": 4711})],
     "broken addresses": [
         ("Cluster/MemberAdd", {"peerURLs": ["not an address"]}), ("Cluster/MemberAdd", {"peerURLs": []}),
@@ -21,10 +24,11 @@ group.table({
 group.table({"members as the leader knows them": [("Cluster/MemberList", {"linearizable": True})]}, since=(3, 5))
 
 
-@group.case()
+@group.case(hidden=["ID", "peerURLs"])
 def learner_comes_and_goes(run):
-    added = run.call("Cluster/MemberAdd", **LEARNER)
-    run.call("Cluster/MemberAdd", **LEARNER)
+    learner = {"peerURLs": [f"http://127.0.0.1:{next(ports)}"], "isLearner": True}
+    added = run.call("Cluster/MemberAdd", **learner)
+    run.call("Cluster/MemberAdd", **learner)
     run.call("Cluster/MemberList")
     run.call("Cluster/MemberUpdate", ID=added.member.ID if added else 1, peerURLs=["http://127.0.0.1:2"])
     run.call("Cluster/MemberPromote", ID=added.member.ID if added else 1)
