@@ -15,7 +15,7 @@ class Case:
 
     def applies(self, place, namespace):
         """Whether it is played there; None means that a property does not matter."""
-        if self.slow and (place.tls or place.auth):
+        if self.slow and (place.tls or place.auth or namespace):
             return False
         return (place.version >= self.since and self.auth in (None, place.auth)
                 and self.namespace in (None, bool(namespace)))

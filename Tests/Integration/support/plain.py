@@ -7,7 +7,7 @@ REVISIONS = {
 # Figures that differ between two looks at the same etcd, or between two runs of the same case.
 MOVING = {"raftIndex", "raftAppliedIndex", "dbSize", "dbSizeInUse", "token", "authRevision", "hash"}
 # Lists without an order.
-SETS = {"keys"}
+SETS = {"keys", "members"}
 # Seconds that pass: 999 of 1000 is still what was asked for.
 SECONDS = {"TTL"}
 
@@ -18,7 +18,9 @@ def plain(message, base):
     for field, value in message.ListFields():
         repeated = field.label == field.LABEL_REPEATED
         if field.message_type is not None:
-            result[field.name] = [plain(part, base) for part in value] if repeated else plain(value, base)
+            parts = [plain(part, base) for part in value] if repeated else plain(value, base)
+            # The order of members follows from their numbers, which are hidden.
+            result[field.name] = sorted(parts, key=lambda part: part.get("name", "")) if field.name in SETS else parts
         elif field.name in REVISIONS:
             result[field.name] = f"{value - base:+}"
         elif field.name in MOVING:
