@@ -3,12 +3,11 @@
 import importlib
 import itertools
 import pathlib
-import pprint
 
 import pytest
 
 from conformance import differences
-from conformance.case import ALL
+from conformance.case import ALL, first_difference
 from conformance.places import NAMESPACE, RELEASES, Places, Way
 from conformance.run import Run
 
@@ -52,15 +51,6 @@ def play(case, way, client):
     finally:
         run.end()
     return run.record
-
-
-def first_difference(expected, found):
-    """Where two records part, for the reader of a failure."""
-    for number, (one, other) in enumerate(itertools.zip_longest(expected, found)):
-        if one != other:
-            return (f"call {number + 1}\netcd:\n{pprint.pformat(one, width=100)}\n"
-                    f"proxy:\n{pprint.pformat(other, width=100)}")
-    return None
 
 
 @pytest.mark.parametrize("case", ALL, ids=lambda case: case.name.replace(" ", "_"))

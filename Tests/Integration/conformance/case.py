@@ -1,5 +1,8 @@
 """A case: a name, what it does, and where it applies."""
 
+import itertools
+import pprint
+
 ALL = []
 
 
@@ -56,3 +59,12 @@ class Group:
             return play
 
         return add
+
+
+def first_difference(expected, found):
+    """Where two records part, for the reader of a failure."""
+    for number, (one, other) in enumerate(itertools.zip_longest(expected, found)):
+        if one != other:
+            return (f"call {number + 1}\netcd:\n{pprint.pformat(one, width=100)}\n"
+                    f"proxy:\n{pprint.pformat(other, width=100)}")
+    return None

@@ -9,8 +9,7 @@ class Difference:
         self.case, self.reason, self.where = case, reason, where or (lambda way: True)
 
 
-TABLE = [
-]
+TABLE: list[Difference] = []
 
 
 def find(case, way):
