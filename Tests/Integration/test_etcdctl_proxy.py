@@ -309,10 +309,12 @@ def test_learner_is_added_and_removed(ctl):
     assert "removed" in ctl.ok("member", "remove", number)
 
 
-def test_downgrade_and_auth_status(ctl):
+def test_commands_of_3_5(way, ctl):
     if ctl.place.version < (3, 5):
         pytest.skip("not in this release")
-    assert "Authentication Status: false" in ctl.ok("auth", "status")
+    direct = Ctl(way.place, way.place.etcd.client)
+    for line in ["auth status", "downgrade validate 3.4.0", "downgrade validate 2.0.0", "downgrade cancel"]:
+        assert ctl.play(line) == direct.play(line)
 
 
 def test_data_scale(ctl):
