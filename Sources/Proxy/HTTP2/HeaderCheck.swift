@@ -69,7 +69,8 @@ struct HeaderCheck {
       unsafe isConnect = value.isEqual(to: "CONNECT")
       unsafe isOptions = value.isEqual(to: "OPTIONS")
       return unsafe Grammar.isToken(value)
-    case (.request, .scheme): return value.count > 0
+    case (.request, .scheme): return unsafe Grammar.isScheme(value)
+    // Clients of etcd 3.5 send "#initially=[http://…]": what is no authority by its grammar must pass.
     case (.request, .authority): return unsafe Grammar.isVisible(value)
     case (.request, .path):
       if unsafe value.first == UInt8(ascii: "/") {
@@ -114,6 +115,9 @@ enum Grammar {
   /// Token characters, capital letters among them, as a set of the 128 ASCII codes.
   private static let token: (UInt64, UInt64) = (0x03FF_6CFA_0000_0000, 0x57FF_FFFF_C7FF_FFFE)
   private static let capitals: UInt64 = 0x07FF_FFFE
+  private static let alpha: UInt64 = 0x07FF_FFFE_07FF_FFFE
+  /// Digits, plus, minus, dot.
+  private static let schemeMarks: UInt64 = 0x03FF_6800_0000_0000
 
   /// A field name: a token in lower case.
   static func isName(_ bytes: UnsafeRawBufferPointer) -> Bool {
@@ -125,6 +129,13 @@ enum Grammar {
   static func isToken(_ bytes: UnsafeRawBufferPointer) -> Bool {
     guard bytes.count > 0 else { return false }
     for unsafe byte in unsafe bytes where !contains(token.0, token.1, byte) { return false }
+    return true
+  }
+
+  /// RFC 3986 section 3.1.
+  static func isScheme(_ bytes: UnsafeRawBufferPointer) -> Bool {
+    guard let first = unsafe bytes.first, contains(0, alpha, first) else { return false }
+    for unsafe byte in unsafe bytes where !contains(schemeMarks, alpha, byte) { return false }
     return true
   }
 
