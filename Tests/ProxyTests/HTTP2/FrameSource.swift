@@ -21,7 +21,7 @@ struct FrameSource {
   private var rest: [UInt8] = []
   private var restStream: UInt32 = 0
 
-  mutating func next(_ random: inout SimRandom) -> Frame {
+  mutating func next(_ random: inout SimRandom) -> TestFrame {
     var frame = plain(&random)
     if random.chance(25) { mutate(&frame, &random) }
     if frame.type == FrameType.headers { hasPriority = frame.flags & FrameFlag.priority != 0 }
@@ -34,7 +34,7 @@ struct FrameSource {
   }
 
   /// Keeps up with what became of the streams.
-  mutating func note(_ frame: Frame, _ verdict: HTTP2DifferentialTests.Verdict) {
+  mutating func note(_ frame: TestFrame, _ verdict: HTTP2DifferentialTests.Verdict) {
     if frame.type == FrameType.headers, frame.stream > highest {
       highest = frame.stream
       opened.insert(frame.stream)
@@ -44,7 +44,7 @@ struct FrameSource {
     if case .streams(let reset) = verdict { over.formUnion(reset) }
   }
 
-  private mutating func plain(_ random: inout SimRandom) -> Frame {
+  private mutating func plain(_ random: inout SimRandom) -> TestFrame {
     if !started {
       started = true
       return .settings(random.chance(500) ? [] : [(UInt16(4), UInt32(random.size(upTo: 100_000)))])
@@ -63,8 +63,9 @@ struct FrameSource {
     case 14: return .window(random.chance(300) ? 0 : known, increment(&random))
     case 15: return .settings((0..<random.below(4)).map { _ in setting(&random) })
     case 16: return .ping(1, ack: random.chance(200))
-    case 17: return Frame(type: 2, stream: known, payload: Frame.number(known &+ 2) + [5])
-    case 18: return Frame(type: UInt8(20 + random.below(200)), flags: UInt8(random.below(256)), stream: known)
+    case 17: return TestFrame(type: 2, stream: known, payload: TestFrame.number(known &+ 2) + [5])
+    case 18:
+      return TestFrame(type: UInt8(20 + random.below(200)), flags: UInt8(random.below(256)), stream: known)
     case 19: return random.chance(100) ? .goAway(0, UInt32(random.below(14))) : .ping()
     case 20: return random.chance(50) ? oddity(&random) : .window(0, 1000)
     default: return .ping(2)
@@ -87,9 +88,9 @@ struct FrameSource {
     }
   }
 
-  private func data(_ stream: UInt32, _ random: inout SimRandom) -> Frame {
+  private func data(_ stream: UInt32, _ random: inout SimRandom) -> TestFrame {
     let bytes = [UInt8](repeating: 7, count: random.chance(50) ? 16_384 : random.below(3000))
-    var frame = Frame.data(stream, bytes, end: random.chance(200))
+    var frame = TestFrame.data(stream, bytes, end: random.chance(200))
     if random.chance(150), bytes.count < 16_000 {
       let padding = random.below(200)
       frame.flags |= FrameFlag.padded
@@ -100,10 +101,10 @@ struct FrameSource {
 
   private mutating func headers(
     _ stream: UInt32, _ fields: [(String, String)], _ random: inout SimRandom
-  ) -> Frame {
+  ) -> TestFrame {
     recent = fields.map { "\($0): \($1)" }
     lacksAuthority = !fields.contains { ($0.0 == ":authority" && $0.1 != "") || $0.0 == "host" }
-    var block = Frame.block(fields)
+    var block = TestFrame.block(fields)
     if random.chance(100) { block = [0x82, 0x86] + block }
     if random.chance(10) { block[random.below(block.count)] ^= UInt8(1 << random.below(8)) }
     var flags: UInt8 = random.chance(300) ? FrameFlag.endStream : 0
@@ -117,7 +118,7 @@ struct FrameSource {
     }
     if random.chance(100) {
       flags |= FrameFlag.priority
-      before += Frame.number(random.chance(50) ? stream : 0) + [9]
+      before += TestFrame.number(random.chance(50) ? stream : 0) + [9]
     }
     if random.chance(120) {
       let place = random.below(block.count)
@@ -127,16 +128,16 @@ struct FrameSource {
     } else {
       flags |= FrameFlag.endHeaders
     }
-    return Frame(type: FrameType.headers, flags: flags, stream: stream, payload: before + block + after)
+    return TestFrame(type: FrameType.headers, flags: flags, stream: stream, payload: before + block + after)
   }
 
-  private mutating func continuation(_ random: inout SimRandom) -> Frame {
+  private mutating func continuation(_ random: inout SimRandom) -> TestFrame {
     let size = random.chance(500) ? rest.count : random.below(rest.count + 1)
     let piece = Array(rest.prefix(size))
     rest.removeFirst(size)
     let stream = restStream
     if rest.isEmpty { restStream = 0 }
-    return Frame(
+    return TestFrame(
       type: FrameType.continuation, flags: rest.isEmpty ? FrameFlag.endHeaders : 0, stream: stream,
       payload: piece)
   }
@@ -149,7 +150,8 @@ struct FrameSource {
     case 1: fields.swapAt(random.below(fields.count), random.below(fields.count))
     case 2: fields.append(fields[random.below(fields.count)])
     case 3: fields.insert(oddField(&random), at: random.below(fields.count))
-    case 4: fields[random.below(4)].1 = random.pick(["", "*", "x", "/ y", "CONNECT", "OPTIONS", "\u{1}", "a\t"])
+    case 4:
+      fields[random.below(4)].1 = random.pick(["", "*", "x", "/ y", "CONNECT", "OPTIONS", "\u{1}", "a\t"])
     case 5: fields.append(("content-length", "\(random.below(3000))"))
     default: fields.append(oddField(&random))
     }
@@ -162,22 +164,24 @@ struct FrameSource {
 
   private func oddField(_ random: inout SimRandom) -> (String, String) {
     random.pick([
-      ("connection", "close"), ("te", "gzip"), ("te", "trailers"), ("Upper", "x"), ("x y", "z"), ("x", "a\nb"),
+      ("connection", "close"), ("te", "gzip"), ("te", "trailers"), ("Upper", "x"), ("x y", "z"),
+      ("x", "a\nb"),
       ("x", "a\u{0}"), ("x", " a"), ("x", "a "), ("content-length", "-1"), ("content-length", "7"),
-      ("content-length", "x"), ("host", "h"), ("upgrade", "h2c"), (":protocol", "websocket"), (":status", "200"),
+      ("content-length", "x"), ("host", "h"), ("upgrade", "h2c"), (":protocol", "websocket"),
+      (":status", "200"),
       ("x", "é"), ("keep-alive", "5"), ("transfer-encoding", "chunked"), ("proxy-connection", "x"), ("x", ""),
       (":path", "/"), ("cookie", "a=b"), ("grpc-timeout", "5S"), ("x", "\u{7F}"),
     ])
   }
 
-  private func oddity(_ random: inout SimRandom) -> Frame {
+  private func oddity(_ random: inout SimRandom) -> TestFrame {
     let stream = UInt32(random.below(20))
-    return Frame(
+    return TestFrame(
       type: UInt8(random.below(12)), flags: UInt8(random.below(256)), stream: stream,
       payload: (0..<random.below(40)).map { _ in UInt8(random.below(256)) })
   }
 
-  private mutating func mutate(_ frame: inout Frame, _ random: inout SimRandom) {
+  private mutating func mutate(_ frame: inout TestFrame, _ random: inout SimRandom) {
     switch random.below(5) {
     case 0: frame.type = UInt8(random.below(10))
     case 1: frame.flags ^= UInt8(1 << random.below(8))
@@ -188,8 +192,6 @@ struct FrameSource {
     }
   }
 }
-
-private let goodRequest = request
 
 /// nghttp2's server session, of which only the answers matter.
 final class NGHTTP2Server {
@@ -213,19 +215,19 @@ final class NGHTTP2Server {
 
   deinit { nghttp2_session_del(session) }
 
-  func judge(_ bytes: [UInt8]) -> [Frame] {
+  func judge(_ bytes: [UInt8]) -> [TestFrame] {
     let used = nghttp2_session_mem_recv(session, bytes, bytes.count)
     let frames = sent()
     return used >= 0 ? frames : frames + [.goAway(0, UInt32(bitPattern: Int32(used)))]
   }
 
-  private func sent() -> [Frame] {
+  private func sent() -> [TestFrame] {
     var bytes: UnsafePointer<UInt8>?
     while true {
       let count = nghttp2_session_mem_send(session, &bytes)
       guard count > 0 else { break }
       unread += UnsafeBufferPointer(start: bytes, count: count)
     }
-    return Frame.take(from: &unread)
+    return TestFrame.take(from: &unread)
   }
 }

@@ -7,7 +7,7 @@ import Testing
 /// Whole conversations with random interleaving, windows and cuts.
 @Suite struct HTTP2ConversationTests {
   static func settings(_ random: inout SimRandom) -> HTTP2Settings {
-    var settings = Connection.settings()
+    var settings = HTTP2TestConnection.settings()
     settings.streamWindow = 50 + random.size(upTo: random.chance(150) ? 300 : 200_000)
     settings.maxStreamWindow = random.size(upTo: 1 << 20)
     settings.connectionWindow = 65_535 + random.size(upTo: 1 << 20)
@@ -21,9 +21,9 @@ import Testing
     var random = SimRandom(seed: seed)
     let pool = BlockPool()
     do {
-      let plan = Plan(seed: seed, biggest: 100 + random.size(upTo: 60_000))
-      let client = OurParty(.client, plan, Self.settings(&random), streams: 20, pool: pool)
-      let server = OurParty(.server, plan, Self.settings(&random), streams: 20, pool: pool)
+      let plan = TalkPlan(seed: seed, biggest: 100 + random.size(upTo: 60_000))
+      let client = OurTalkParty(.client, plan, Self.settings(&random), streams: 20, pool: pool)
+      let server = OurTalkParty(.server, plan, Self.settings(&random), streams: 20, pool: pool)
       converse(client, server, plan, steps: 1500)
       #expect(plan.problems.isEmpty, "\(plan.problems)")
       #expect(client.connection.session.sendWindow == server.connection.session.receiveWindow)
@@ -36,8 +36,8 @@ import Testing
 
   @Test(arguments: Seeds.run(12)) func ourClientWithNGHTTP2(_ seed: UInt64) {
     var random = SimRandom(seed: seed &+ 1000)
-    let plan = Plan(seed: seed, biggest: 100 + random.size(upTo: 60_000))
-    let client = OurParty(.client, plan, Self.settings(&random), streams: 20, pool: BlockPool())
+    let plan = TalkPlan(seed: seed, biggest: 100 + random.size(upTo: 60_000))
+    let client = OurTalkParty(.client, plan, Self.settings(&random), streams: 20, pool: BlockPool())
     let server = NGHTTP2Party(
       client: false, plan, window: 50 + random.size(upTo: 200_000), table: random.below(8192), streams: 20)
     converse(client, server, plan, steps: 1500)
@@ -49,10 +49,10 @@ import Testing
 
   @Test(arguments: Seeds.run(12)) func ourServerWithNGHTTP2(_ seed: UInt64) {
     var random = SimRandom(seed: seed &+ 2000)
-    let plan = Plan(seed: seed, biggest: 100 + random.size(upTo: 60_000))
+    let plan = TalkPlan(seed: seed, biggest: 100 + random.size(upTo: 60_000))
     let client = NGHTTP2Party(
       client: true, plan, window: 50 + random.size(upTo: 200_000), table: random.below(8192), streams: 20)
-    let server = OurParty(.server, plan, Self.settings(&random), streams: 20, pool: BlockPool())
+    let server = OurTalkParty(.server, plan, Self.settings(&random), streams: 20, pool: BlockPool())
     converse(client, server, plan, steps: 1500)
     #expect(plan.problems.isEmpty, "\(plan.problems)")
     #expect(server.connection.session.receiveWindow == client.remoteWindow)

@@ -14,7 +14,7 @@ import Testing
     case streams(Set<UInt32>)
     case connection(UInt32)
 
-    init(_ frames: [Frame]) {
+    init(_ frames: [TestFrame]) {
       if let last = frames.first(where: { $0.type == 7 && $0.goAwayCode != 0 }) {
         self = .connection(last.goAwayCode)
       } else {
@@ -48,14 +48,14 @@ import Testing
 
   static func compare(_ seed: UInt64, _ tally: inout Tally) -> String? {
     var random = SimRandom(seed: seed)
-    let ours = Connection(.server, settings())
+    let ours = HTTP2TestConnection(.server, settings())
     let reference = NGHTTP2Server()
-    _ = ours.feed(preface)
-    _ = reference.judge(preface)
+    _ = ours.feed(clientPreface)
+    _ = reference.judge(clientPreface)
     _ = ours.sent()
     var source = FrameSource()
     tally.sequences += 1
-    var answers: [Frame] = []
+    var answers: [TestFrame] = []
     var trace: [String] = []
     for _ in 0..<120 {
       let frame = source.next(&random)
@@ -98,7 +98,7 @@ import Testing
   }
 
   static func settings() -> HTTP2Settings {
-    var settings = Connection.settings()
+    var settings = HTTP2TestConnection.settings()
     settings.pingMinimum = .zero
     settings.pingsWithoutStream = true
     settings.connectionWindow = 65_535
@@ -118,7 +118,8 @@ enum Difference {
 
   private static let deprecated = "priorities are deprecated, so what they say is not judged (5.3.2)"
 
-  static func reason(_ frame: Frame, _ source: FrameSource, _ mine: Verdict, _ theirs: Verdict) -> String? {
+  static func reason(_ frame: TestFrame, _ source: FrameSource, _ mine: Verdict, _ theirs: Verdict) -> String?
+  {
     let isOver = source.isOver(frame.stream)
     switch (frame.type, mine, theirs) {
     case (FrameType.data, .streams([frame.stream]), .fine) where isOver:
@@ -130,7 +131,8 @@ enum Difference {
     case (FrameType.data, .streams([frame.stream]), .connection(5)),
       (FrameType.headers, .streams([frame.stream]), .connection(5)),
       (FrameType.continuation, .streams([frame.stream]), .connection(5)):
-      return "a frame behind END_STREAM is an error of the stream (5.1, half-closed); nghttp2 ends the connection"
+      return
+        "a frame behind END_STREAM is an error of the stream (5.1, half-closed); nghttp2 ends the connection"
     case (_, .fine, .connection(5)) where isOver && source.ended.contains(frame.stream):
       return "frames on a stream that we have just reset are passed over, whatever came before"
     case (FrameType.windowUpdate, .streams([frame.stream]), .connection(1)):
