@@ -264,6 +264,8 @@ func converse(_ first: any TalkParty, _ second: any TalkParty, _ plan: TalkPlan,
     rounds += 1
   }
   guard plan.problems.isEmpty else { return }
+  // What the last bytes brought forth has to arrive as well.
+  for _ in 0..<4 { move(1 << 20) }
   first.check()
   second.check()
 }

@@ -203,7 +203,51 @@ import Testing
     #expect(connection.sent().last?.payload.first == 0)
   }
 
+  @Test func aStreamInTheLineMayLoseItsOwnWindow() {
+    let connection = server(2, peer: [(4, 1 << 20)])
+    #expect(connection.send(1, bytes(65_535)) == 65_535)
+    #expect(connection.send(3, bytes(100)) == 0)
+    connection.feed([.settings([(4, 0)])])
+    #expect(connection.feed([.window(0, 1000)]).isEmpty)
+    #expect(connection.feed([.window(3, 50)]) == [.writable(3)])
+    #expect(connection.send(3, bytes(100)) == 50)
+  }
+
+  @Test func longBlocksAreCut() {
+    for size in [10, 16_370, 16_384, 32_768, 50_000] {
+      let connection = server(1)
+      let value = String(repeating: "v", count: size)
+      connection.session.sendHeaders(1, headerList([("x", value)]), endStream: true)
+      let frames = connection.sent()
+      #expect(frames.first?.type == 1 && frames.dropFirst().allSatisfy { $0.type == 9 })
+      #expect(frames.dropLast().allSatisfy { $0.payload.count == 16_384 })
+      #expect(
+        frames.map(\.flags) == frames.indices.map { ($0 == 0 ? 1 : 0) | ($0 == frames.count - 1 ? 4 : 0) })
+      #expect(frames.flatMap(\.payload) == TestFrame.block([("x", value)]))
+    }
+  }
+
   // MARK: Receiving
+
+  @Test func theLastResetsAreRemembered() {
+    let connection = server(17)
+    for stream in 0..<17 { connection.session.reset(UInt32(2 * stream + 1), .cancel) }
+    _ = connection.sent()
+    for stream in 1..<17 { connection.feed([.data(UInt32(2 * stream + 1), bytes(10))]) }
+    #expect(connection.sent().isEmpty)
+    connection.feed([.data(1, bytes(10))])
+    #expect(connection.sent() == [.reset(1, 5)])
+  }
+
+  @Test func aListOfExactlyTheLimitIsTaken() {
+    var settings = HTTP2TestConnection.settings()
+    settings.maxHeaderListBytes = goodRequest.reduce(0) { $0 + $1.0.utf8.count + $1.1.utf8.count + 32 }
+    #expect(HTTP2TestConnection.open(.server, settings).feed([.headers(1, goodRequest)]).count == 1)
+    settings.maxHeaderListBytes -= 1
+    let connection = HTTP2TestConnection.open(.server, settings)
+    #expect(connection.feed([.headers(1, goodRequest)]).isEmpty)
+    #expect(connection.context.counters.oversizedHeaders == 1)
+  }
 
   @Test func promptCreditDoublesTheWindow() {
     var settings = HTTP2TestConnection.settings()
