@@ -85,7 +85,8 @@ extension HTTP2Session {
   /// The stream whose turn it is, if the connection has something to give.
   mutating func nextWritable() -> HTTP2Event? {
     while sendWindow > 0, !outputIsFull, output.count < Limits.http2OutputBytes,
-      let position = streams.find(lineFirst) {
+      let position = streams.find(lineFirst)
+    {
       leaveLine(position)
       guard streams[position].sendWindow > 0 else {
         streams[position].flags.insert(.waitsForWindow)
