@@ -123,6 +123,11 @@ public enum Limits {
   static let greetingTime = Instant.Span.seconds(10)
   /// Bytes of an HTTP/1.1 request that wait to be read.
   static let visitorBytes = 64 << 10
+  /// Bytes of a message that is collected to be rewritten.
+  static let rewrittenRequestBytes = 64 << 20
+  static let rewrittenAnswerBytes = 512 << 20
+  /// Leases remembered as granted through a strict namespace.
+  static let ownLeases = 1 << 20
   /// Pages that a core may have asked for.
   static let pageRequestsACore = 1024
   /// Pages under way from etcd, and bytes of an answer to the proxy's own calls.

@@ -60,6 +60,11 @@ struct Call: ~Copyable {
   /// Where the messages begin and end, for the limits on their size.
   var requestFrames = MessageFramer()
   var responseFrames = MessageFramer()
+  /// The lease that is being looked up, and the one that may be used (`--namespace-strict`).
+  var awaitedLease: Int64 = 0
+  var clearedLease: Int64 = 0
+  /// Bytes of the answer that etcd is not credited for until the client has taken what they became.
+  var owedCredit = 0
   /// Messages are rewritten on their way, so they are collected first.
   var rewrites = false
   var inbox: ByteBuffer
@@ -76,5 +81,12 @@ struct Call: ~Copyable {
     tail = ByteBuffer(pool)
     inbox = ByteBuffer(pool)
     outbox = ByteBuffer(pool)
+  }
+
+  /// What etcd is owed, once the client has taken all there is.
+  mutating func creditWhenDrained() -> Int {
+    guard response.isEmpty else { return 0 }
+    defer { owedCredit = 0 }
+    return owedCredit
   }
 }

@@ -41,6 +41,8 @@ final class EtcdClient {
     /// For streams: every message as it comes.
     let each: (([UInt8]) -> Void)?
     fileprivate var completion: Completion?
+    /// Sent as `token`, if not empty.
+    fileprivate var credentials: [UInt8] = []
     fileprivate var received: [UInt8] = []
     fileprivate var status = 0
     fileprivate var stream: UInt32 = 0
@@ -109,9 +111,10 @@ final class EtcdClient {
 
   /// Makes a unary call.
   func call(
-    _ path: String, _ message: [UInt8], at endpoint: Endpoint, within limit: Instant.Span, _ completion: @escaping Completion
+    _ path: String, _ message: [UInt8], at endpoint: Endpoint, within limit: Instant.Span, token: [UInt8] = [],
+    _ completion: @escaping Completion
   ) {
-    begin(path, message, endpoint, limit, nil, completion)
+    begin(path, message, endpoint, limit, nil, token: token, completion)
   }
 
   /// Opens a stream of answers; `completion` is called when it ends.
@@ -129,11 +132,12 @@ final class EtcdClient {
 
   @discardableResult private func begin(
     _ path: String, _ message: [UInt8]?, _ endpoint: Endpoint, _ limit: Instant.Span?, _ each: (([UInt8]) -> Void)?,
-    _ completion: @escaping Completion
+    token credentials: [UInt8] = [], _ completion: @escaping Completion
   ) -> Job {
     serial &+= 1
     let job = Job(
       path: path, message: message, endpoint: endpoint, serial: serial, each: each, completion: completion)
+    job.credentials = credentials
     jobs[job.serial] = job
     if let limit { job.timer = core.timers.schedule(at: core.now + limit, token(Operation.timer, job.serial)) }
     if let (number, connection) = connections.first(where: { !$0.value.isEnded && $0.value.endpoint.isSamePlace(as: endpoint) }) {
@@ -175,6 +179,7 @@ final class EtcdClient {
       outgoing.append("te", "trailers")
     }
     outgoing.append("user-agent", "ringway")
+    if !job.credentials.isEmpty { unsafe job.credentials.withUnsafeBytes { unsafe outgoing.append("token", $0) } }
     guard
       let stream = connection.transport.http2.open(
         outgoing, endStream: job.message == nil, user: Handle(slot: 0, generation: job.serial))

@@ -37,7 +37,11 @@ extension ProxyCore {
       call.hasAnswered = true
       if call.rewrites {
         unsafe call.outbox.append(bytes)
-        return rewriteAnswer(&call)
+        let refusal = rewriteAnswer(&call)
+        call.owedCredit += bytes.count
+        credit = call.response.isEmpty ? call.owedCredit : 0
+        call.owedCredit -= credit
+        return refusal
       }
       credit = unsafe pass(bytes, of: &call)
       return nil
@@ -151,7 +155,9 @@ extension ProxyCore {
       guard !call.response.isEmpty else { return }
       let taken = unsafe connection.transport.http2.send(stream, call.response.bytes, endStream: false)
       call.response.consume(taken)
-      if let upstream = call.upstream, !call.rewrites { credited = (upstream, call.upstreamStream, taken) }
+      if let upstream = call.upstream {
+        credited = (upstream, call.upstreamStream, call.rewrites ? call.creditWhenDrained() : taken)
+      }
       guard call.response.isEmpty, call.phase == .finishing else { return }
       isOver = true
       if call.isPage { return connection.transport.http2.sendEnd(stream) }

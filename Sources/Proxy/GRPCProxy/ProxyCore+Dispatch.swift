@@ -9,7 +9,6 @@ extension ProxyCore {
     var failure: String?
     _ = calls.edit(id) { call in
       guard call.phase == .waiting else { return }
-      if call.rewrites && !prepareRewritten(&call) { return }
       guard let endpoint = choose(&call) else {
         if !call.method.waitsForReady || call.tries > 0 && !mayWait(call) { failure = unreachable } else { waiting.append(id) }
         return
@@ -50,7 +49,7 @@ extension ProxyCore {
     upstreams.edit(handle) { connection -> (client: Handle, stream: UInt32, credit: Int)? in
       outgoing.removeAll()
       writeRequestHead(call, connection.endpoint)
-      let endsNow = call.clientEnded && call.request.isEmpty
+      let endsNow = call.clientEnded && call.request.isEmpty && call.inbox.isEmpty
       guard let stream = connection.transport.http2.open(outgoing, endStream: endsNow, user: id) else { return nil }
       if connection.transport.http2.openStreams == 1 { connection.asked = now }
       call.phase = .open
@@ -70,7 +69,7 @@ extension ProxyCore {
   private func writeRequestHead(_ call: borrowing Call, _ endpoint: Endpoint) {
     outgoing.append(":method", "POST")
     outgoing.append(":scheme", clientTLS == nil ? "http" : "https")
-    unsafe HeaderRecord.path(call.head) { path in unsafe outgoing.append(":path", path) }
+    unsafe HeaderRecord.value(.path, in: call.head) { path in unsafe outgoing.append(":path", path) }
     unsafe endpoint.authority.withUnsafeBytes { unsafe outgoing.append(":authority", $0) }
     HeaderRecord.forward(call.head, to: outgoing)
     outgoing.append("te", "trailers")

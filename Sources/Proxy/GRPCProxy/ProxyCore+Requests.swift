@@ -54,7 +54,7 @@ extension ProxyCore {
       if let refusal = unsafe checkRequest(&call, bytes) { return refusal }
       if call.rewrites {
         unsafe call.inbox.append(bytes)
-        return rewriteRequest(&call)
+        return rewriteRequest(&call, id)
       }
       unsafe call.request.append(bytes)
       credit = passRequest(&call)
@@ -104,9 +104,10 @@ extension ProxyCore {
     guard !call.requestEnded else { return 0 }
     let whole = unsafe call.request.bytes
     let rest = unsafe UnsafeRawBufferPointer(rebasing: whole[min(call.passed, whole.count)...])
-    guard rest.count > 0 || call.clientEnded else { return 0 }
-    let taken = unsafe connection.transport.http2.send(call.upstreamStream, rest, endStream: call.clientEnded)
-    call.requestEnded = call.clientEnded && taken == rest.count
+    let isAll = call.clientEnded && call.inbox.isEmpty
+    guard rest.count > 0 || isAll else { return 0 }
+    let taken = unsafe connection.transport.http2.send(call.upstreamStream, rest, endStream: isAll)
+    call.requestEnded = isAll && taken == rest.count
     call.passed += taken
     if taken > 0 { call.hasLeft = true }
     let fresh = max(0, call.passed - call.creditedRequest)

@@ -158,6 +158,7 @@ final class ProxyCore: Core, Acceptor.Host {
     case .endpointHung(let slot): endpointHung(slot)
     case .certificates(let server, let client): (serverTLS, clientTLS) = (server, client)
     case .page(let reply): deliver(reply)
+    case .lease(let answer): leaseAnswered(answer)
     case .members(let answer): members = answer
     case .drain(let deadline): startDraining(until: deadline)
     case .stop: stopAtOnce()
