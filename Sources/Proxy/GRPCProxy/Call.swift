@@ -60,6 +60,9 @@ struct Call: ~Copyable {
   /// Where the messages begin and end, for the limits on their size.
   var requestFrames = MessageFramer()
   var responseFrames = MessageFramer()
+  /// The answer's head is held back until its revision is known, and answers thrown away for theirs.
+  var isOrdered = false
+  var staleAnswers = 0
   /// The lease that is being looked up, and the one that may be used (`--namespace-strict`).
   var awaitedLease: Int64 = 0
   var clearedLease: Int64 = 0

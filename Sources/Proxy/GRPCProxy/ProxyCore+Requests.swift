@@ -20,6 +20,7 @@ extension ProxyCore {
     HeaderRecord.write(fields, into: &call.head)
     call.clientEnded = endStream
     call.rewrites = rewrites(method)
+    call.isOrdered = orders(method)
     if let text = unsafe fields.value(of: .grpcTimeout), let span = unsafe GRPCTimeout.parse(text) {
       call.deadline = now + span
     }

@@ -139,7 +139,7 @@ extension GRPCProxyOptions {
     Flag(
       "experimental-enable-grpc-logging", \.logsCalls,
       "log every request and response; to look for a fault, not for good: it is slow and shows values"),
-    Flag("enable-pprof", \.pprof, "without effect; there are no profiles of Go here"),
+    Flag("enable-pprof", \.pprof, "serve /debug/pprof/: where the proxy stands, instead of profiles of Go"),
     Flag(
       "experimental-leasing-prefix", \.leasingPrefix, "without effect; no lease of etcd is taken for reads"),
     Flag(
