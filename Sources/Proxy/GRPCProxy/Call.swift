@@ -16,6 +16,8 @@ struct Call: ~Copyable {
 
   let client: Handle
   let stream: UInt32
+  /// The client's socket, for the log.
+  var descriptor: Int32 = -1
   let method: EtcdMethod
   let started: Instant
   var phase = Phase.waiting

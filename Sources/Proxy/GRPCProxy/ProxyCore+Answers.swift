@@ -95,6 +95,7 @@ extension ProxyCore {
     while let step = unsafe call.responseFrames.next(bytes, from: &offset) {
       guard case .header(_, let length) = step else { continue }
       shared.counters.sentMessage(call.method, core: index)
+      if options.logsCalls { logMessage(call, isRequest: false, length) }
       if length > answerLimit, refusal == nil {
         refusal = (.resourceExhausted, "grpc: received message larger than max (\(length) vs. \(answerLimit))")
       }

@@ -19,6 +19,7 @@ extension ProxyCore {
     var call = Call(client: handle, stream: stream, method: method, now: now, pool)
     HeaderRecord.write(fields, into: &call.head)
     call.clientEnded = endStream
+    call.descriptor = connection.transport.descriptor
     call.rewrites = rewrites(method)
     call.isOrdered = orders(method)
     if let text = unsafe fields.value(of: .grpcTimeout), let span = unsafe GRPCTimeout.parse(text) {
@@ -67,6 +68,19 @@ extension ProxyCore {
     if credit > 0 { connection.transport.http2.credit(stream, credit) }
   }
 
+  /// `--experimental-enable-grpc-logging`. etcd's proxy writes out what is in the messages, passwords and tokens included;
+  /// here only their size.
+  func logMessage(_ call: borrowing Call, isRequest: Bool, _ length: Int) {
+    let client = kernel.peerAddress(call.descriptor)?.description ?? "unknown"
+    let (message, field) =
+      isRequest
+      ? ("received payload logged as grpc.request.content field", "grpc.request.content")
+      : ("returned response payload logged as grpc.response.content field", "grpc.response.content")
+    log.info(
+      message, .string(field, "\(length) bytes"), .string("grpc.service", "\(call.method.service)"),
+      .string("grpc.method", "\(call.method.name)"), .string("peer.address", client))
+  }
+
   /// The end of a request came by itself.
   func requestEnded(_ id: Handle, _ connection: inout ClientConnection, _ handle: Handle) {
     unsafe requestData(
@@ -80,6 +94,7 @@ extension ProxyCore {
     while let step = unsafe call.requestFrames.next(bytes, from: &offset) {
       guard case .header(_, let length) = step else { continue }
       shared.counters.receivedMessage(call.method, core: index)
+      if options.logsCalls { logMessage(call, isRequest: true, length) }
       if length > requestLimit, refusal == nil {
         refusal = (.resourceExhausted, "trying to send message larger than max (\(length) vs. \(requestLimit))")
       }
