@@ -59,7 +59,6 @@ extension HTTP2Session {
   mutating func joinLine(_ position: Int) {
     guard !streams[position].flags.contains(.inLine) else { return }
     let id = streams[position].id
-    if turn == id { turn = 0 }
     streams[position].flags.insert(.inLine)
     streams[position].ahead = lineLast
     streams[position].behind = 0
