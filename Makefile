@@ -33,13 +33,15 @@ SEEDS ?= 100000
 sim: setup ## the simulations in release, SEEDS=100000 for the pump and a hundredth of it for whole gateways; SEED=n repeats one
 	@scripts/sim.sh $(SEEDS) $(SEED)
 
-bench: setup build ## compare with etcd's gateway and HAProxy, about ten minutes
+bench: setup build ## compare with etcd's gateway and gRPC proxy and with HAProxy, about fifteen minutes
 	$(MAKE) -C Benchmarks
 	$(PYTHON) Benchmarks/gateway.py
+	$(PYTHON) Benchmarks/proxy.py
 
-bench-quick: setup build ## the same with fewer runs, about three minutes
+bench-quick: setup build ## the same with fewer runs, about five minutes
 	$(MAKE) -C Benchmarks
 	$(PYTHON) Benchmarks/gateway.py --quick
+	$(PYTHON) Benchmarks/proxy.py --quick
 
 lint: ## check the format of the Swift code
 	$(SWIFT) format lint --strict $(FORMAT)
