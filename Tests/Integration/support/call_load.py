@@ -11,7 +11,7 @@ HUNG = 15.0          # seconds after which a stream that says nothing is hung
 ALLOWED = {"OK", "UNAVAILABLE", "DEADLINE_EXCEEDED"}
 
 
-def request(name, **fields):
+def request(name, /, **fields):
     return build(METHODS[name].request, fields)
 
 

@@ -14,7 +14,7 @@ def page(proxy, path):
 def open_calls(proxy):
     """By method; needs --enable-pprof."""
     return {name: int(count) for name, count in re.findall(
-        r"^open calls (\S+): (\d+)", page(proxy, "/debug/pprof/"), re.M)}
+        r"^open calls \w+\.(\S+): (\d+)", page(proxy, "/debug/pprof/"), re.M)}
 
 
 def client_connections(proxy):
