@@ -86,7 +86,9 @@ extension ProxyCore {
     }
     if credit > 0 { connection.transport.http2.credit(stream, credit) }
     // gRPC ends with trailers; a stream that ends with data has been cut short.
-    if endStream { failAlone(id, .internal, "server closed the stream without sending trailers") }
+    guard endStream else { return }
+    connection.transport.http2.reset(stream, .cancel)
+    failAlone(id, .internal, "server closed the stream without sending trailers")
   }
 
   private func checkAnswer(_ call: inout Call, _ bytes: UnsafeRawBufferPointer) -> (GRPCStatus.Code, String)? {
@@ -141,6 +143,8 @@ extension ProxyCore {
     var isAnew = false
     _ = calls.edit(id) { call in
       call.upstream = nil
+      // The rest of the request has nowhere to go, and a reset by etcd behind its trailers must not reach the call.
+      connection.transport.http2.reset(call.upstreamStream, .noError)
       if isHead, !call.headSent, mayTryElsewhere(call, code, slot) {
         isOver = false
         isAnew = true
@@ -148,7 +152,7 @@ extension ProxyCore {
       }
       if !isHead { sendKeptHead(&call) }
       if call.method.kind == .unary { routes.took(now - call.started, slot) }
-      shared.counters.handled(call.method, code, after: now - call.started, core: index)
+      count(call, code)
       call.phase = .finishing
       outgoing.removeAll()
       outgoing.append(answer: fields)

@@ -24,6 +24,7 @@ extension ProxyCore {
     _ = calls.edit(id) { call in
       dropUpstream(&call, .cancel)
       connection.transport.http2.reset(call.stream, code)
+      count(call, .internal)
     }
     touch(&connection, handle)
     forget(id, &connection)
@@ -58,8 +59,14 @@ extension ProxyCore {
     connection.transport.http2.sendHeaders(call.stream, outgoing, endStream: true)
     // What has not left by now never will; the reset also ends a client's half that is still open.
     connection.transport.http2.reset(call.stream, .noError)
-    shared.counters.handled(call.method, code, after: now - call.started, core: index)
+    count(call, code)
     shared.counters.failed(code, core: index)
+  }
+
+  /// Counts the end of a call, once: one whose answer still waits for its client has been counted when etcd ended it.
+  func count(_ call: borrowing Call, _ code: GRPCStatus.Code) {
+    guard call.phase != .finishing else { return }
+    shared.counters.handled(call.method, code, after: now - call.started, core: index)
   }
 
   /// Tells etcd that nobody waits for the answer.
@@ -105,7 +112,7 @@ extension ProxyCore {
       let gone: Call? = calls.edit(id) { dropUpstream(&$0, .cancel) } == nil ? nil : calls.remove(id)
       guard let gone else { return }
       timers.cancel(gone.timer)
-      shared.counters.handled(gone.method, .canceled, after: now - gone.started, core: index)
+      count(gone, .canceled)
     }
     connection.calls = 0
   }
@@ -158,13 +165,7 @@ extension ProxyCore {
 
   /// The last client is gone: the connections to etcd go as well.
   func finish() {
-    for slot in 0..<Limits.endpoints {
-      for purpose in Purpose.allCases {
-        for handle in routes[slot].connections[purpose.rawValue] {
-          _ = upstreams.edit(handle) { endUpstream(&$0, handle, SystemError(code: ECANCELED)) }
-        }
-      }
-    }
+    upstreams.forEach { handle, connection in endUpstream(&connection, handle, SystemError(code: ECANCELED)) }
     if upstreams.count == 0 { isFinished = true }
   }
 
@@ -185,7 +186,10 @@ extension ProxyCore {
         connection.transport.http2.goAway(.noError, "shutting down", final: true)
         connection.isDraining = true
       }
-      if now >= deadline { endClient(&connection, handle) }
+      if now >= deadline {
+        // What has just been said still leaves; who does not take it by the next sweep has had its time.
+        if connection.phase == .closing { endClient(&connection, handle) } else { connection.phase = .closing }
+      }
       touch(&connection, handle)
     }
   }

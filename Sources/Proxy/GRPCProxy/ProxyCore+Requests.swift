@@ -155,7 +155,7 @@ extension ProxyCore {
   func clientCancelled(_ id: Handle, _ connection: inout ClientConnection) {
     _ = calls.edit(id) { call in
       dropUpstream(&call, .cancel)
-      shared.counters.handled(call.method, .canceled, after: now - call.started, core: index)
+      count(call, .canceled)
     }
     forget(id, &connection)
   }

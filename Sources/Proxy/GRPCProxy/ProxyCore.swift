@@ -81,6 +81,8 @@ final class ProxyCore: Core, Acceptor.Host {
   var starting: [Handle] = []
   /// Calls for which there was none.
   var waiting: [Handle] = []
+  /// Among them are some for whom every connection had as many streams as its endpoint allows.
+  var awaitsStream = false
   var routes: Routes
   var nextAddresses: [NextAddress] = []
   /// Connections whose receive ran out of buffers.
@@ -169,6 +171,7 @@ final class ProxyCore: Core, Acceptor.Host {
   override func finishTurn() {
     for next in nextAddresses { connect(next.endpoint, next.purpose, address: next.address) }
     nextAddresses.removeAll(keepingCapacity: true)
+    startIfStreamsEnded()
     var next = 0
     while next < starting.count {
       dispatch(starting[next])
@@ -246,7 +249,9 @@ final class ProxyCore: Core, Acceptor.Host {
     connection.transport.flush(kernel, clientToken(Operation.send, handle), isPatient: isPatient)
     if isPatient, connection.transport.owesLittle { patientClients.append(handle) }
     let isSilent = connection.transport.isBroken || !connection.transport.owesOutput
-    let isDone = connection.phase == .closing || connection.peerEnded || connection.isDraining && connection.calls == 0
+    // An HTTP/1.1 client that has closed its side may still wait for its page.
+    let isGone = connection.peerEnded && connection.visitor?.isAnswering != true
+    let isDone = connection.phase == .closing || isGone || connection.isDraining && connection.calls == 0
     if connection.transport.isBroken || isDone && isSilent { endClient(&connection, handle) }
   }
 

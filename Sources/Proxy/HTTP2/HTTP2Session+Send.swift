@@ -89,14 +89,15 @@ extension HTTP2Session {
 
   /// Ends the stream at once. Nothing happens when it is gone already.
   mutating func reset(_ stream: UInt32, _ code: HTTP2Code) {
-    guard let position = streams.find(stream) else { return }
+    guard stage != .failed, let position = streams.find(stream) else { return }
     close(position)
     writeReset(stream, code)
     remember(stream)
   }
 
   private func openPosition(_ stream: UInt32) -> Int? {
-    guard let position = streams.find(stream), !streams[position].flags.contains(.ended) else { return nil }
+    guard stage != .failed, let position = streams.find(stream), !streams[position].flags.contains(.ended)
+    else { return nil }
     return position
   }
 
@@ -104,7 +105,8 @@ extension HTTP2Session {
 
   /// The owner has passed on `count` bytes of DATA. The peer is told when half a window has come together.
   mutating func credit(_ stream: UInt32, _ count: Int) {
-    guard let position = streams.find(stream), !streams[position].flags.contains(.peerEnded) else { return }
+    guard stage != .failed, let position = streams.find(stream), !streams[position].flags.contains(.peerEnded)
+    else { return }
     let given = streams[position].receiveSize &- streams[position].receiveWindow
     let outstanding = given &- streams[position].creditDue
     assert(count >= 0 && count <= Int(outstanding), "more is credited than was received")

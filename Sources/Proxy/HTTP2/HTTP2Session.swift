@@ -174,7 +174,10 @@ internal import Reactor
 
   private mutating func tellFailure() -> HTTP2Event? {
     unsafe input = UnsafeRawBufferPointer(start: nil, count: 0)
-    guard let failure, !failureTold else { return nil }
+    guard let failure, !failureTold else {
+      streams.removeAll()
+      return nil
+    }
     failureTold = true
     return .failed(failure.code, failure.reason)
   }
@@ -243,7 +246,8 @@ internal import Reactor
 
   // MARK: The end
 
-  /// Ends the connection for an error of the peer (RFC 9113 section 5.4.1).
+  /// Ends the connection for an error of the peer (RFC 9113 section 5.4.1). Its streams stay until the owner, who finds
+  /// theirs with `forEachUser`, has been told.
   mutating func fail(_ code: HTTP2Code, _ reason: StaticString) -> Step {
     guard stage != .failed else { return .again }
     writeGoAway(last: min(lastPeerStream, lastAccepted), code, reason)
@@ -251,7 +255,6 @@ internal import Reactor
     if code == .enhanceYourCalm { unsafe context.counters.floods &+= 1 }
     stage = .failed
     failure = (code, reason)
-    streams.removeAll()
     partial.removeAll()
     block.removeAll()
     sweep = nil
