@@ -24,6 +24,9 @@ need etcd-client command -v etcdctl
 need haproxy command -v haproxy
 need python3 test -x /usr/bin/python3
 need python3-pytest /usr/bin/python3 -c 'import pytest'
+need python3-grpcio /usr/bin/python3 -c 'import grpc'
+need python3-protobuf /usr/bin/python3 -c 'import google.protobuf'
+need python3-grpc-tools /usr/bin/python3 -c 'import grpc_tools.protoc'
 need iproute2 command -v ip
 need iptables command -v iptables
 need openssl command -v openssl
@@ -33,7 +36,7 @@ if ! command -v swift >/dev/null; then
   echo "Swift 6.2 or newer is missing; https://www.swift.org/install/linux tells how to install it." >&2
   exit 1
 fi
-[ ${#missing[@]} -gt 0 ] || exit 0
+if [ ${#missing[@]} -eq 0 ]; then exec "$(dirname "$0")/etcd-3.5.sh"; fi
 
 if ! command -v apt-get >/dev/null; then
   echo "Please install what Debian calls: ${missing[*]}" >&2
@@ -71,3 +74,5 @@ if [ -d /run/systemd/system ]; then
     esac
   done
 fi
+
+"$(dirname "$0")/etcd-3.5.sh"

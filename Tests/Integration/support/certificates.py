@@ -21,12 +21,12 @@ class Authority:
     def certificate(self, name=None):
         return str(self.folder / f"{name or self.name}.crt")
 
-    def issue(self, name, names="DNS:localhost,IP:127.0.0.1,IP:::1"):
+    def issue(self, name, names="DNS:localhost,IP:127.0.0.1,IP:::1", subject=None):
         """Makes `name.crt` and `name.key`, for servers and clients alike."""
         request = str(self.folder / f"{name}.csr")
         extensions = self.folder / f"{name}.ext"
         extensions.write_text(f"subjectAltName={names}\nextendedKeyUsage=serverAuth,clientAuth\n")
-        self._openssl("req", *NEW_KEY, "-subj", f"/CN={name}", "-keyout", self.key(name), "-out", request)
+        self._openssl("req", *NEW_KEY, "-subj", subject or f"/CN={name}", "-keyout", self.key(name), "-out", request)
         self._openssl("x509", "-req", "-in", request, "-days", "2", "-extfile", str(extensions),
                       "-CA", self.certificate(), "-CAkey", self.key(self.name), "-CAcreateserial",
                       "-out", self.certificate(name))

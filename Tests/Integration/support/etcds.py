@@ -14,7 +14,8 @@ from support.waiting import until
 class Etcd:
     """One member. Its ports stay the same when it is started again."""
 
-    def __init__(self, name, folder, *, host="127.0.0.1", cluster=None, extra=(), scheme="http", launcher=()):
+    def __init__(self, name, folder, *, host="127.0.0.1", cluster=None, extra=(), scheme="http", launcher=(),
+                 program="etcd"):
         self.name = name
         self.folder = folder / name
         self.host = host
@@ -24,13 +25,14 @@ class Etcd:
         self.extra = list(extra)
         self.scheme = scheme
         self.launcher = list(launcher)
+        self.program = str(program)
         self.process = None
 
     def start(self, cluster=None):
         self.cluster = cluster or self.cluster or f"{self.name}=http://{self.peer}"
         url = f"{self.scheme}://{self.client}"
         command = [
-            *self.launcher, "etcd", "--name", self.name, "--data-dir", str(self.folder),
+            *self.launcher, self.program, "--name", self.name, "--data-dir", str(self.folder),
             "--listen-client-urls", url, "--advertise-client-urls", url,
             "--listen-peer-urls", f"http://{self.peer}",
             "--initial-advertise-peer-urls", f"http://{self.peer}", "--initial-cluster", self.cluster,

@@ -26,8 +26,10 @@ def run(*arguments, program=BINARY, seconds=30, **options):
 class Gateway:
     """A running `gateway start`. Log lines are collected as they come; `lines` has them as dictionaries."""
 
+    word = "gateway"
+
     def __init__(self, *arguments, launcher=(), env=None, program=BINARY, ready=True, **options):
-        command = [*launcher, program, "gateway", "start", *arguments]
+        command = [*launcher, program, self.word, "start", *arguments]
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **(env or {})},
             **options)
