@@ -62,8 +62,14 @@ struct Call: ~Copyable {
   var responseFrames = MessageFramer()
   /// Messages are rewritten on their way, so they are collected first.
   var rewrites = false
+  /// Bytes taken in for it whose credit waits, because much of what was made of them has not left: the client's and etcd's.
+  var owedRequest = 0
+  var owedAnswer = 0
   var inbox: ByteBuffer
   var outbox: ByteBuffer
+
+  /// Bytes kept for it that wait for one of the two sides.
+  var heldBytes: Int { request.count + response.count + inbox.count }
 
   init(client: Handle, stream: UInt32, method: EtcdMethod, now: Instant, _ pool: BlockPool) {
     self.client = client

@@ -327,7 +327,7 @@ final class EtcdClient {
 
   private func statusCame(_ connection: Connection, _ stream: UInt32) {
     guard let job = connection.jobs[stream] else { return }
-    if job.message == nil { return finish(job, .success(job.received)) }
+    if job.message == nil { return pageCame(job) }
     let status = GRPCStatus(context.received)
     guard status.code == .ok else { return finish(job, .failure(.status(status))) }
     let message = job.received.count >= GRPCMessage.prefix ? Array(job.received[GRPCMessage.prefix...]) : []
@@ -349,7 +349,11 @@ final class EtcdClient {
         each(message)
       }
     }
-    if endStream, job.message == nil { finish(job, .success(job.received)) }
+    if endStream, job.message == nil { pageCame(job) }
+  }
+
+  private func pageCame(_ job: Job) {
+    finish(job, job.status == 200 ? .success(job.received) : .failure(.transport(SystemError(code: EPROTO))))
   }
 
   private func end(_ connection: Connection, _ number: UInt32, _ error: SystemError) {

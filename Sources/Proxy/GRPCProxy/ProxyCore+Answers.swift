@@ -36,8 +36,13 @@ extension ProxyCore {
       if let refusal = unsafe checkAnswer(&call, bytes) { return refusal }
       call.hasAnswered = true
       if call.rewrites {
+        if call.outbox.count > Limits.largestStreamWindow, pool.bytesInUse > Limits.bufferedBytesACore {
+          return (.resourceExhausted, "too many bytes are under way; try again later")
+        }
         unsafe call.outbox.append(bytes)
-        return rewriteAnswer(&call)
+        let refusal = rewriteAnswer(&call)
+        credit = answerCredit(&call, bytes.count)
+        return refusal
       }
       credit = unsafe pass(bytes, of: &call)
       return nil
@@ -49,6 +54,15 @@ extension ProxyCore {
     if credit > 0 { connection.transport.http2.credit(stream, credit) }
     // gRPC ends with trailers; a stream that ends with data has been cut short.
     if endStream { failAlone(id, .internal, "server closed the stream without sending trailers") }
+  }
+
+  /// etcd's credit for bytes that were collected: at once, so that a message can be longer than a window, unless much of what was
+  /// made of them waits for the client.
+  private func answerCredit(_ call: inout Call, _ count: Int) -> Int {
+    call.owedAnswer += count
+    guard call.response.count < Limits.upstreamStreamWindow else { return 0 }
+    defer { call.owedAnswer = 0 }
+    return call.owedAnswer
   }
 
   private func checkAnswer(_ call: inout Call, _ bytes: UnsafeRawBufferPointer) -> (GRPCStatus.Code, String)? {
@@ -151,7 +165,8 @@ extension ProxyCore {
       guard !call.response.isEmpty else { return }
       let taken = unsafe connection.transport.http2.send(stream, call.response.bytes, endStream: false)
       call.response.consume(taken)
-      if let upstream = call.upstream, !call.rewrites { credited = (upstream, call.upstreamStream, taken) }
+      let credit = call.rewrites ? answerCredit(&call, 0) : taken
+      if let upstream = call.upstream { credited = (upstream, call.upstreamStream, credit) }
       guard call.response.isEmpty, call.phase == .finishing else { return }
       isOver = true
       if call.isPage { return connection.transport.http2.sendEnd(stream) }

@@ -17,7 +17,6 @@ final class ProxyCore: Core, Acceptor.Host {
     static let listener: UInt8 = 3
     static let core: UInt8 = 4
     static let call: UInt8 = 5
-    static let pagesListener: UInt8 = 6
   }
 
   /// A connection's operations.
@@ -65,11 +64,13 @@ final class ProxyCore: Core, Acceptor.Host {
   var serverTLS: TLSServerContext?
   var clientTLS: TLSClientContext?
   var members: MemberAnswer?
-  private(set) lazy var acceptor = Acceptor(host: self, owner: Owner.listener, listeners: listeners)
-  private let listeners: [Int32]
-  private let pages: PagesListener?
-  private(set) lazy var pagesAcceptor = Acceptor(
-    host: self, owner: Owner.pagesListener, listeners: pages.map { [$0.descriptor] } ?? [])
+  /// The listener of `--metrics-addr` comes last.
+  private(set) lazy var acceptor = Acceptor(
+    host: self, owner: Owner.listener, listeners: listeners + (pages.map { [$0.descriptor] } ?? []))
+  let listeners: [Int32]
+  let pages: PagesListener?
+  /// Connections to that listener.
+  var pageVisitors = 0
   let requestLimit: Int
   let answerLimit: Int
   var gate = Gate()
@@ -94,6 +95,8 @@ final class ProxyCore: Core, Acceptor.Host {
   var sweepTimer = TimerWheel.Timer.none
   var retryTimer = TimerWheel.Timer.none
   var drainDeadline: Instant?
+  /// When it was last looked who holds many bytes.
+  var weighed = Instant(nanoseconds: 0)
   var random: SplitMix
 
   init(
@@ -119,7 +122,6 @@ final class ProxyCore: Core, Acceptor.Host {
     random = SplitMix(seed: kernel.now.nanoseconds &+ UInt64(index))
     super.init(index: index, kernel: kernel)
     acceptor.start()
-    pagesAcceptor.start()
   }
 
   // MARK: The turn
@@ -129,7 +131,6 @@ final class ProxyCore: Core, Acceptor.Host {
     case Owner.client: completeClient(completion)
     case Owner.upstream: completeUpstream(completion)
     case Owner.listener: acceptor.complete(completion)
-    case Owner.pagesListener: pagesAcceptor.complete(completion)
     default: break
     }
   }
@@ -138,7 +139,6 @@ final class ProxyCore: Core, Acceptor.Host {
     switch token.owner {
     case Owner.call: deadlinePassed(token.handle)
     case Owner.listener: acceptor.expire(token)
-    case Owner.pagesListener: pagesAcceptor.expire(token)
     case Owner.core where token.operation == CoreTimer.retry:
       retryTimer = .none
       startWaiting()
@@ -174,6 +174,7 @@ final class ProxyCore: Core, Acceptor.Host {
       next += 1
     }
     starting.removeAll(keepingCapacity: true)
+    relievePressure()
     settleUpstreams()
     settleClients()
     schedulePatient()
@@ -245,7 +246,8 @@ final class ProxyCore: Core, Acceptor.Host {
     connection.transport.flush(kernel, clientToken(Operation.send, handle), isPatient: isPatient)
     if isPatient, connection.transport.owesLittle { patientClients.append(handle) }
     let isSilent = connection.transport.isBroken || !connection.transport.owesOutput
-    let isDone = connection.phase == .closing || connection.peerEnded || connection.isDraining && connection.calls == 0
+    let hasLeft = connection.peerEnded && connection.phase != .http1
+    let isDone = connection.phase == .closing || hasLeft || connection.isDraining && connection.calls == 0
     if connection.transport.isBroken || isDone && isSilent { endClient(&connection, handle) }
   }
 

@@ -35,7 +35,15 @@ struct PageRequest: Sendable {
 struct PageReply: Sendable {
   let client: Handle
   let stream: UInt32
+  let isHead: Bool
   let page: AdminServer.Page
+
+  init(_ request: PageRequest, _ page: AdminServer.Page) {
+    client = request.client
+    stream = request.stream
+    isHead = request.method == "HEAD"
+    self.page = page
+  }
 }
 
 /// What all threads of a gRPC proxy share.
