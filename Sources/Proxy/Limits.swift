@@ -108,6 +108,10 @@ public enum Limits {
   static let callsACore = 1 << 20
   /// Bytes that calls and connections of a core hold, beyond which new calls are refused.
   static let bufferedBytesACore = 1 << 30
+  /// Bytes that the calls of one client hold because it does not read, or sends what cannot be passed on: beyond the first it
+  /// is refused new calls, beyond the second its connection is ended.
+  static let bufferedBytesAClient = 64 << 20
+  static let bufferedBytesAClientAtMost = 256 << 20
   /// A request that is longer is passed on as it comes and cannot be made again.
   static let repeatableRequestBytes = 64 << 10
   /// Streams to etcd that a call may use up.
@@ -128,6 +132,12 @@ public enum Limits {
   static let rewrittenAnswerBytes = 512 << 20
   /// Leases remembered as granted through a strict namespace.
   static let ownLeases = 1 << 20
+  /// An HTTP/1.1 connection may be kept without a request for so long, and wait so long for a page to be read.
+  static let visitorIdleTime = Instant.Span.seconds(120)
+  /// Connections of `--metrics-addr`.
+  static let pageVisitors = 256
+  /// Longest message that is collected to be rewritten; what is relayed as it comes has etcd's limit only.
+  static let collectedMessageBytes = 64 << 20
   /// Pages that a core may have asked for.
   static let pageRequestsACore = 1024
   /// Pages under way from etcd, and bytes of an answer to the proxy's own calls.

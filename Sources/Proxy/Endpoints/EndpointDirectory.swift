@@ -137,7 +137,7 @@ final class EndpointDirectory {
       endpoints.append(
         Endpoint(
           slot: slot, name: entries[index].name.displayName, addresses: entries[index].addresses,
-          priority: entries[index].priority, weight: entries[index].weight))
+          priority: entries[index].priority, weight: entries[index].weight, host: entries[index].name.host))
     }
     // Names that have no address yet: what was there stays in force.
     guard endpoints != table.endpoints, !endpoints.isEmpty else { return }

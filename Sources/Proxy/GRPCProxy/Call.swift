@@ -68,12 +68,16 @@ struct Call: ~Copyable {
   /// The lease that is being looked up, and the one that may be used (`--namespace-strict`).
   var awaitedLease: Int64 = 0
   var clearedLease: Int64 = 0
-  /// Bytes of the answer that etcd is not credited for until the client has taken what they became.
-  var owedCredit = 0
   /// Messages are rewritten on their way, so they are collected first.
   var rewrites = false
+  /// Bytes taken in for it whose credit waits, because much of what was made of them has not left: the client's and etcd's.
+  var owedRequest = 0
+  var owedAnswer = 0
   var inbox: ByteBuffer
   var outbox: ByteBuffer
+
+  /// Bytes kept for it that wait for one of the two sides.
+  var heldBytes: Int { request.count + response.count + inbox.count }
 
   init(client: Handle, stream: UInt32, method: EtcdMethod, now: Instant, _ pool: BlockPool) {
     self.client = client
@@ -86,12 +90,5 @@ struct Call: ~Copyable {
     tail = ByteBuffer(pool)
     inbox = ByteBuffer(pool)
     outbox = ByteBuffer(pool)
-  }
-
-  /// What etcd is owed, once the client has taken all there is.
-  mutating func creditWhenDrained() -> Int {
-    guard response.isEmpty else { return 0 }
-    defer { owedCredit = 0 }
-    return owedCredit
   }
 }

@@ -22,6 +22,10 @@ struct ClientConnection: ~Copyable {
     /// A page is being made; the next request waits.
     var isAnswering = false
     var unread: [UInt8] = []
+    /// Since when there has been nothing to do but wait for the rest of a request, or for the next one.
+    var idleSince: Instant
+
+    init(now: Instant) { idleSince = now }
   }
 
   var transport: Transport
@@ -29,20 +33,28 @@ struct ClientConnection: ~Copyable {
   /// For the limit on connections of one source, and for logs.
   let source: Address?
   let opened: Instant
+  /// It came through `--metrics-addr`, where there are pages and no calls.
+  let isForPages: Bool
   var visitor: Visitor?
+  /// When the client last took something that was sent.
+  var progressed: Instant
   /// When the client's silence was last asked about (`--grpc-keepalive-interval`), and whether it has answered.
   var pinged: Instant?
   /// Calls open on it.
   var calls = 0
   var isTouched = false
+  /// It leaves too much unread to be given more.
+  var isHoarding = false
   /// GOAWAY has been sent for the last time: it ends with its last call.
   var isDraining = false
   /// The end of the client's stream has been read, or its socket has failed.
   var peerEnded = false
 
-  init(_ transport: consuming Transport, source: Address?, opened: Instant) {
+  init(_ transport: consuming Transport, source: Address?, opened: Instant, isForPages: Bool) {
     self.transport = transport
     self.source = source
     self.opened = opened
+    self.isForPages = isForPages
+    progressed = opened
   }
 }

@@ -87,6 +87,8 @@ final class EtcdClient {
   private var connections: [UInt32: Connection] = [:]
   private var serial: UInt32 = 0
   private var jobs: [UInt32: Job] = [:]
+  /// Connections that may have something to send.
+  private var touched: Set<UInt32> = []
   /// Towards etcd; nil for plain text.
   var tls: TLSClientContext?
   private let connectTimeout: Instant.Span
@@ -332,7 +334,7 @@ final class EtcdClient {
 
   private func statusCame(_ connection: Connection, _ stream: UInt32) {
     guard let job = connection.jobs[stream] else { return }
-    if job.message == nil { return finish(job, .success(job.received)) }
+    if job.message == nil { return pageCame(job) }
     let status = GRPCStatus(context.received)
     guard status.code == .ok else { return finish(job, .failure(.status(status))) }
     let message = job.received.count >= GRPCMessage.prefix ? Array(job.received[GRPCMessage.prefix...]) : []
@@ -354,7 +356,11 @@ final class EtcdClient {
         each(message)
       }
     }
-    if endStream, job.message == nil { finish(job, .success(job.received)) }
+    if endStream, job.message == nil { pageCame(job) }
+  }
+
+  private func pageCame(_ job: Job) {
+    finish(job, job.status == 200 ? .success(job.received) : .failure(.transport(SystemError(code: EPROTO))))
   }
 
   private func end(_ connection: Connection, _ number: UInt32, _ error: SystemError) {
@@ -376,7 +382,15 @@ final class EtcdClient {
     connections[number] = nil
   }
 
-  private func flush(_ connection: Connection, _ number: UInt32) {
-    connection.transport.flush(core.kernel, token(Operation.send, number))
+  /// Notes that there may be something to send: it leaves at the end of the turn, all in one.
+  private func flush(_ connection: Connection, _ number: UInt32) { touched.insert(number) }
+
+  /// The end of the core's turn.
+  func finishTurn() {
+    for number in touched {
+      guard let connection = connections[number], !connection.isEnded, !connection.isConnecting else { continue }
+      connection.transport.flush(core.kernel, token(Operation.send, number))
+    }
+    touched.removeAll(keepingCapacity: true)
   }
 }

@@ -12,17 +12,20 @@ final class PageFetcher {
   }
 
   private final class Fetch {
-    let descriptor: Int32
+    var descriptor: Int32
     let request: [UInt8]
+    /// Of the endpoint; those that are left after the one in use.
+    var addresses: ArraySlice<Address>
     var page: [UInt8] = []
     var completion: EtcdClient.Completion?
     var timer = TimerWheel.Timer.none
     /// The operation that is under way, if one is.
     var operation: UInt8?
 
-    init(descriptor: Int32, request: [UInt8], completion: @escaping EtcdClient.Completion) {
+    init(descriptor: Int32, request: [UInt8], addresses: ArraySlice<Address>, completion: @escaping EtcdClient.Completion) {
       self.descriptor = descriptor
       self.request = request
+      self.addresses = addresses
       self.completion = completion
     }
   }
@@ -52,7 +55,8 @@ final class PageFetcher {
     serial &+= 1
     let host = String(decoding: endpoint.authority, as: UTF8.self)
     let request = Array("GET \(path) HTTP/1.0\r\nHost: \(host)\r\nUser-Agent: ringway\r\n\r\n".utf8)
-    let fetch = Fetch(descriptor: descriptor, request: request, completion: completion)
+    let fetch = Fetch(
+      descriptor: descriptor, request: request, addresses: endpoint.addresses.dropFirst(), completion: completion)
     fetch.operation = Operation.connect
     fetch.timer = core.timers.schedule(at: core.now + limit, token(Operation.timer, serial))
     fetches[serial] = fetch
@@ -71,12 +75,25 @@ final class PageFetcher {
       unsafe fetch.request.withUnsafeBytes {
         unsafe core.kernel.send(fetch.descriptor, $0, prompt: true, token(Operation.send, number))
       }
+    case Operation.connect where tryNext(fetch, number): break
     case Operation.send where completion.result == fetch.request.count:
       fetch.operation = Operation.receive
       core.kernel.receive(fetch.descriptor, token(Operation.receive, number))
     case Operation.receive: received(fetch, number, completion)
     default: finish(fetch, number, .failure(.transport(SystemError(code: max(EIO, -completion.result)))))
     }
+  }
+
+  /// Connects to the endpoint's next address, if there is one.
+  private func tryNext(_ fetch: Fetch, _ number: UInt32) -> Bool {
+    guard let address = fetch.addresses.popFirst() else { return false }
+    let descriptor = core.kernel.socket(family: address.family)
+    guard descriptor >= 0 else { return false }
+    core.kernel.close(fetch.descriptor)
+    fetch.descriptor = descriptor
+    fetch.operation = Operation.connect
+    core.kernel.connect(descriptor, to: address, token(Operation.connect, number))
+    return true
   }
 
   private func received(_ fetch: Fetch, _ number: UInt32, _ completion: Completion) {

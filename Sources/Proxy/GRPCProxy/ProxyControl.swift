@@ -68,6 +68,8 @@ final class ProxyControl: ControlCore<ProxyMessage> {
     return nil
   }
 
+  override func finishTurn() { client.finishTurn() }
+
   // MARK: Hooks
 
   override func endpointsChanged(_ table: EndpointTable) {
@@ -111,8 +113,7 @@ final class ProxyControl: ControlCore<ProxyMessage> {
     for (core, mailbox) in shared.pageRequests.enumerated() {
       while let request = mailbox.pop() {
         pages.make(request) { [unowned self] page in
-          let reply = PageReply(client: request.client, stream: request.stream, page: page)
-          _ = group.links[core].send(.page(reply), from: kernel)
+          _ = group.links[core].send(.page(PageReply(request, page)), from: kernel)
         }
       }
     }

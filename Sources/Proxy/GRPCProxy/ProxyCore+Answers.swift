@@ -66,11 +66,12 @@ extension ProxyCore {
       }
       call.hasAnswered = true
       if call.rewrites {
+        if call.outbox.count > Limits.largestStreamWindow, pool.bytesInUse > Limits.bufferedBytesACore {
+          return (.resourceExhausted, "too many bytes are under way; try again later")
+        }
         unsafe call.outbox.append(bytes)
         let refusal = rewriteAnswer(&call)
-        call.owedCredit += bytes.count
-        credit = call.response.isEmpty ? call.owedCredit : 0
-        call.owedCredit -= credit
+        credit = answerCredit(&call, bytes.count)
         return refusal
       }
       credit = unsafe pass(bytes, of: &call)
@@ -89,6 +90,15 @@ extension ProxyCore {
     guard endStream else { return }
     connection.transport.http2.reset(stream, .cancel)
     failAlone(id, .internal, "server closed the stream without sending trailers")
+  }
+
+  /// etcd's credit for bytes that were collected: at once, so that a message can be longer than a window, unless much of what was
+  /// made of them waits for the client.
+  private func answerCredit(_ call: inout Call, _ count: Int) -> Int {
+    call.owedAnswer += count
+    guard call.response.count < Limits.upstreamStreamWindow else { return 0 }
+    defer { call.owedAnswer = 0 }
+    return call.owedAnswer
   }
 
   private func checkAnswer(_ call: inout Call, _ bytes: UnsafeRawBufferPointer) -> (GRPCStatus.Code, String)? {
@@ -193,9 +203,8 @@ extension ProxyCore {
       guard !call.response.isEmpty else { return }
       let taken = unsafe connection.transport.http2.send(stream, call.response.bytes, endStream: false)
       call.response.consume(taken)
-      if let upstream = call.upstream {
-        credited = (upstream, call.upstreamStream, call.rewrites ? call.creditWhenDrained() : taken)
-      }
+      let credit = call.rewrites ? answerCredit(&call, 0) : taken
+      if let upstream = call.upstream { credited = (upstream, call.upstreamStream, credit) }
       guard call.response.isEmpty, call.phase == .finishing else { return }
       isOver = true
       if call.isPage { return connection.transport.http2.sendEnd(stream) }

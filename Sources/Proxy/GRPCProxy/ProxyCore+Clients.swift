@@ -14,27 +14,43 @@ extension ProxyCore {
 
   func admit(_ client: Int32, from listener: Int) {
     shared.counters.add(.accepted, core: index)
+    if listener == listeners.count { return admitVisitor(client) }
     let source = options.maxConnectionsPerSource > 0 ? kernel.peerAddress(client) : nil
     if let refusal = shared.admission.refusal(source) { return refuse(client, source, refusal) }
     guard gate.enter() else { return refuseAdmitted(client, source, .draining) }
+    guard takeIn(client, source, isForPages: false) else {
+      gate.leave()
+      return refuseAdmitted(client, source, .connections)
+    }
+  }
+
+  /// Somebody wants to look inside: not counted as a client, so that this works when the proxy is full.
+  private func admitVisitor(_ client: Int32) {
+    guard pageVisitors < Limits.pageVisitors, gate.enter() else { return refuse(client, nil, .connections) }
+    pageVisitors += 1
+    guard !takeIn(client, nil, isForPages: true) else { return }
+    pageVisitors -= 1
+    gate.leave()
+    refuse(client, nil, .connections)
+  }
+
+  private func takeIn(_ client: Int32, _ source: Address?, isForPages: Bool) -> Bool {
     var session: TLSSession?
-    if let serverTLS {
+    if let serverTLS, !isForPages || pages?.isTLS == true {
       do throws(TLSFailure) {
         session = try TLSSession(server: serverTLS)
       } catch {
         log.warn("cannot serve a client over TLS", .string("error", error.description))
-        gate.leave()
-        return refuseAdmitted(client, source, .connections)
+        return false
       }
     }
     let transport = Transport(client, HTTP2Session(.server, clientSide), tls: session, pool)
-    guard let handle = clients.insert(ClientConnection(transport, source: source, opened: now)) else {
-      gate.leave()
-      return refuseAdmitted(client, source, .connections)
-    }
+    let connection = ClientConnection(transport, source: source, opened: now, isForPages: isForPages)
+    guard let handle = clients.insert(connection) else { return false }
     kernel.setOption(client, Int32(IPPROTO_TCP), TCP_NODELAY, 1)
     _ = clients.edit(handle) { $0.transport.receive(kernel, clientToken(Operation.receive, handle)) }
     scheduleSweep()
+    return true
   }
 
   private func refuseAdmitted(_ client: Int32, _ source: Address?, _ refusal: Admission.Refusal) {
@@ -60,6 +76,8 @@ extension ProxyCore {
       case Operation.receive: clientReceived(&connection, handle, completion)
       case Operation.send:
         connection.transport.sendEnded(completion.result, kernel, poll: clientToken(Operation.room, handle))
+        if completion.result > 0 { connection.progressed = now }
+        if connection.phase == .http1 { visitorTook(&connection, handle) }
         readClient(&connection, handle)
       default: connection.transport.roomCame()
       }
@@ -108,7 +126,7 @@ extension ProxyCore {
     if connection.phase == .greeting {
       connection.phase = unsafe bytes.first == UInt8(ascii: "P") && (bytes.count < 2 || bytes[1] == UInt8(ascii: "R"))
         ? .http2 : .http1
-      if connection.phase == .http1 { connection.visitor = ClientConnection.Visitor() }
+      if connection.phase == .http1 { connection.visitor = ClientConnection.Visitor(now: now) }
     }
     switch connection.phase {
     case .http2:
@@ -155,8 +173,9 @@ extension ProxyCore {
   private func clientClosed(_ connection: inout ClientConnection, _ handle: Handle) {
     connection.peerEnded = true
     abandonCalls(&connection, handle)
-    // An HTTP/1.1 client may close its side behind its request and wait for the page.
-    if connection.phase != .http1 || connection.visitor?.isAnswering != true { connection.phase = .closing }
+    // An HTTP/1.1 client may close its side behind its requests and wait for the pages.
+    let waits = connection.visitor.map { $0.isAnswering || !$0.unread.isEmpty && connection.transport.owesOutput }
+    if connection.phase != .http1 || waits != true { connection.phase = .closing }
     touch(&connection, handle)
   }
 }

@@ -67,7 +67,7 @@ extension ProxyCore {
       call.hasLeft = true
       call.tried.insert(connection.slot)
       call.tries = min(call.tries + 1, 254)
-      let credit = push(&call, &connection)
+      let credit = advance(&call, &connection)
       touch(&connection, handle)
       return (call.client, call.stream, credit)
     } ?? nil

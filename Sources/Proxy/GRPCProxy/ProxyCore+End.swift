@@ -133,7 +133,11 @@ extension ProxyCore {
       received: connection.transport.received, sent: connection.transport.sent, core: index)
     kernel.close(connection.transport.descriptor)
     shared.counters.add(.closed, core: index)
-    shared.admission.release(connection.source)
+    if connection.isForPages {
+      pageVisitors -= 1
+    } else {
+      shared.admission.release(connection.source)
+    }
     gate.leave()
     acceptor.resume()
   }

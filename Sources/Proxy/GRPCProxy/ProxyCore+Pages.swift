@@ -10,7 +10,7 @@ extension ProxyCore {
     let fields = clientSide.received
     let method = unsafe fields.value(of: .method).map { unsafe String(decoding: $0, as: UTF8.self) } ?? ""
     let target = unsafe fields.value(of: .path).map { unsafe String(decoding: $0, as: UTF8.self) } ?? "/"
-    if method == "POST" {
+    if method == "POST", !connection.isForPages {
       // As a gRPC server answers what does not say that it is gRPC.
       let type = unsafe fields.value(of: .contentType).map { unsafe String(decoding: $0, as: UTF8.self) } ?? ""
       return refuseContentType(&connection, stream, type)
@@ -34,7 +34,7 @@ extension ProxyCore {
     shared.counters.add(.pages, core: index)
     guard shared.pageRequests[index].push(request) == nil else {
       let busy = AdminServer.Page(status: 503, contentType: "text/plain; charset=utf-8", body: Array("busy\n".utf8))
-      return answer(&connection, PageReply(client: request.client, stream: request.stream, page: busy))
+      return answer(&connection, PageReply(request, busy))
     }
     shared.group.control.wake()
   }
@@ -57,8 +57,9 @@ extension ProxyCore {
         unsafe value.withUTF8Bytes { unsafe outgoing.append(name, $0, neverIndexed: false) }
       }
     }
-    connection.transport.http2.sendHeaders(reply.stream, outgoing, endStream: reply.page.body.isEmpty)
-    guard !reply.page.body.isEmpty else { return }
+    let isAll = reply.page.body.isEmpty || reply.isHead
+    connection.transport.http2.sendHeaders(reply.stream, outgoing, endStream: isAll)
+    guard !isAll else { return }
     let body = reply.page.body
     let taken = unsafe body.withUnsafeBytes {
       unsafe connection.transport.http2.send(reply.stream, $0, endStream: true)
@@ -88,8 +89,9 @@ extension ProxyCore {
       connection.phase = .closing
       return
     }
+    if visitor.unread.isEmpty { visitor.idleSince = now }
     unsafe visitor.unread.append(contentsOf: bytes)
-    if !visitor.isAnswering { readVisitor(&connection, handle, visitor) }
+    if !visitor.isAnswering, !connection.transport.owesOutput { readVisitor(&connection, handle, visitor) }
   }
 
   private func readVisitor(
@@ -97,7 +99,7 @@ extension ProxyCore {
   ) {
     let unread = visitor.unread
     switch unsafe visitor.parser.parse(unread.span.bytes) {
-    case .needMore: break
+    case .needMore: if connection.peerEnded { connection.phase = .closing }
     case .error(let status):
       write(&connection, ResponseWriter(), .init(status: status, contentType: "text/plain; charset=utf-8", body: []))
       connection.phase = .closing
@@ -115,11 +117,18 @@ extension ProxyCore {
     guard let visitor = connection.visitor, visitor.isAnswering else { return }
     visitor.isAnswering = false
     write(&connection, visitor.writer, reply.page)
-    if !visitor.writer.keepsAlive || connection.peerEnded || drainDeadline != nil {
+    let isLast = connection.peerEnded && visitor.unread.isEmpty
+    if !visitor.writer.keepsAlive || isLast || drainDeadline != nil {
       connection.phase = .closing
-    } else if !visitor.unread.isEmpty {
-      readVisitor(&connection, reply.client, visitor)
     }
+  }
+
+  /// The socket took some of a page: the next request is read when the client has all of the one before, for a page is much
+  /// longer than the request for it.
+  func visitorTook(_ connection: inout ClientConnection, _ handle: Handle) {
+    guard let visitor = connection.visitor, !visitor.isAnswering, !connection.transport.owesOutput else { return }
+    visitor.idleSince = now
+    if !visitor.unread.isEmpty { readVisitor(&connection, handle, visitor) }
   }
 
   private func write(

@@ -7,7 +7,7 @@ extension ProxyCore {
     _ connection: inout ClientConnection, _ handle: Handle, _ stream: UInt32, endStream: Bool
   ) {
     let fields = clientSide.received
-    guard isGRPC(fields) else {
+    guard isGRPC(fields), !connection.isForPages else {
       return pageAsked(&connection, handle, stream, endStream: endStream)
     }
     let path = unsafe fields.value(of: .path) ?? UnsafeRawBufferPointer(start: nil, count: 0)
@@ -15,6 +15,10 @@ extension ProxyCore {
     shared.counters.started(method, core: index)
     if pool.bytesInUse > Limits.bufferedBytesACore {
       return refuseCall(&connection, stream, method, .resourceExhausted, "too many bytes are under way; try again later")
+    }
+    if connection.isHoarding, pool.bytesInUse > Limits.bufferedBytesAClient {
+      return refuseCall(
+        &connection, stream, method, .resourceExhausted, "too many answers wait to be read on this connection")
     }
     var call = Call(client: handle, stream: stream, method: method, now: now, pool)
     HeaderRecord.write(fields, into: &call.head)
@@ -56,7 +60,9 @@ extension ProxyCore {
       if let refusal = unsafe checkRequest(&call, bytes) { return refusal }
       if call.rewrites {
         unsafe call.inbox.append(bytes)
-        return rewriteRequest(&call, id)
+        let refusal = rewriteRequest(&call, id)
+        credit = requestCredit(&call, bytes.count)
+        return refusal
       }
       unsafe call.request.append(bytes)
       credit = passRequest(&call)
@@ -89,14 +95,15 @@ extension ProxyCore {
 
   /// The limit on what is sent to etcd, known as soon as a message's length is.
   private func checkRequest(_ call: inout Call, _ bytes: UnsafeRawBufferPointer) -> (GRPCStatus.Code, String)? {
+    let limit = call.rewrites ? min(requestLimit, Limits.collectedMessageBytes) : requestLimit
     var refusal: (GRPCStatus.Code, String)?
     var offset = 0
     while let step = unsafe call.requestFrames.next(bytes, from: &offset) {
       guard case .header(_, let length) = step else { continue }
       shared.counters.receivedMessage(call.method, core: index)
       if options.logsCalls { logMessage(call, isRequest: true, length) }
-      if length > requestLimit, refusal == nil {
-        refusal = (.resourceExhausted, "trying to send message larger than max (\(length) vs. \(requestLimit))")
+      if length > limit, refusal == nil {
+        refusal = (.resourceExhausted, "trying to send message larger than max (\(length) vs. \(limit))")
       }
     }
     return refusal
@@ -137,12 +144,27 @@ extension ProxyCore {
     return call.rewrites ? 0 : fresh
   }
 
+  /// The same; returns the client's credit for calls of every kind.
+  func advance(_ call: inout Call, _ connection: inout UpstreamConnection) -> Int {
+    let fresh = push(&call, &connection)
+    return call.rewrites ? requestCredit(&call, 0) : fresh
+  }
+
+  /// The client's credit for bytes that were collected: at once, so that a message can be longer than a window, unless much of
+  /// what was made of them waits for etcd.
+  private func requestCredit(_ call: inout Call, _ count: Int) -> Int {
+    call.owedRequest += count
+    guard call.request.count - call.passed < Limits.clientStreamWindow else { return 0 }
+    defer { call.owedRequest = 0 }
+    return call.owedRequest
+  }
+
   /// etcd's connection takes more of the request than before.
   func upstreamTakes(_ id: Handle, _ connection: inout UpstreamConnection) {
     var client: (Handle, UInt32)?
     let credit: Int? = calls.edit(id) { call in
       client = (call.client, call.stream)
-      return push(&call, &connection)
+      return advance(&call, &connection)
     }
     guard let credit, credit > 0, let (client, stream) = client else { return }
     _ = clients.edit(client) { connection in

@@ -33,7 +33,12 @@ extension ProxyCore {
       // Half a TLS handshake, or a connection that never says anything: it holds a descriptor that others need.
       shared.counters.add(.handshakeFailures, core: index)
       endClient(&connection, handle)
-    case .closing where now - connection.opened >= Limits.greetingTime && connection.transport.awaitsRoom:
+    case .closing where now - connection.progressed >= Limits.greetingTime && connection.transport.awaitsRoom:
+      endClient(&connection, handle)
+    case .http1: lookAtVisitor(&connection, handle)
+    case .http2 where !connection.transport.http2.peerSettingsSeen && now - connection.opened >= Limits.greetingTime:
+      // The beginning of a preface, and then nothing: HTTP/2 has not begun.
+      shared.counters.add(.handshakeFailures, core: index)
       endClient(&connection, handle)
     case .http2:
       if let pinged = connection.pinged {
@@ -44,6 +49,17 @@ extension ProxyCore {
         touch(&connection, handle)
       }
     default: break
+    }
+  }
+
+  /// A request that comes too slowly, a page that is not read, and a connection that is only kept.
+  private func lookAtVisitor(_ connection: inout ClientConnection, _ handle: Handle) {
+    guard let visitor = connection.visitor else { return }
+    if connection.transport.owesOutput {
+      if now - connection.progressed >= Limits.visitorIdleTime { endClient(&connection, handle) }
+    } else if !visitor.isAnswering {
+      let limit = visitor.unread.isEmpty ? Limits.visitorIdleTime : Limits.greetingTime
+      if now - visitor.idleSince >= limit { endClient(&connection, handle) }
     }
   }
 

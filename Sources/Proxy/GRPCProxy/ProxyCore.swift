@@ -17,7 +17,6 @@ final class ProxyCore: Core, Acceptor.Host {
     static let listener: UInt8 = 3
     static let core: UInt8 = 4
     static let call: UInt8 = 5
-    static let pagesListener: UInt8 = 6
   }
 
   /// A connection's operations.
@@ -65,11 +64,13 @@ final class ProxyCore: Core, Acceptor.Host {
   var serverTLS: TLSServerContext?
   var clientTLS: TLSClientContext?
   var members: MemberAnswer?
-  private(set) lazy var acceptor = Acceptor(host: self, owner: Owner.listener, listeners: listeners)
-  private let listeners: [Int32]
-  private let pages: PagesListener?
-  private(set) lazy var pagesAcceptor = Acceptor(
-    host: self, owner: Owner.pagesListener, listeners: pages.map { [$0.descriptor] } ?? [])
+  /// The listener of `--metrics-addr` comes last.
+  private(set) lazy var acceptor = Acceptor(
+    host: self, owner: Owner.listener, listeners: listeners + (pages.map { [$0.descriptor] } ?? []))
+  let listeners: [Int32]
+  let pages: PagesListener?
+  /// Connections to that listener.
+  var pageVisitors = 0
   let requestLimit: Int
   let answerLimit: Int
   var gate = Gate()
@@ -96,6 +97,8 @@ final class ProxyCore: Core, Acceptor.Host {
   var sweepTimer = TimerWheel.Timer.none
   var retryTimer = TimerWheel.Timer.none
   var drainDeadline: Instant?
+  /// When it was last looked who holds many bytes.
+  var weighed = Instant(nanoseconds: 0)
   var random: SplitMix
 
   init(
@@ -121,7 +124,6 @@ final class ProxyCore: Core, Acceptor.Host {
     random = SplitMix(seed: kernel.now.nanoseconds &+ UInt64(index))
     super.init(index: index, kernel: kernel)
     acceptor.start()
-    pagesAcceptor.start()
   }
 
   // MARK: The turn
@@ -131,7 +133,6 @@ final class ProxyCore: Core, Acceptor.Host {
     case Owner.client: completeClient(completion)
     case Owner.upstream: completeUpstream(completion)
     case Owner.listener: acceptor.complete(completion)
-    case Owner.pagesListener: pagesAcceptor.complete(completion)
     default: break
     }
   }
@@ -140,7 +141,6 @@ final class ProxyCore: Core, Acceptor.Host {
     switch token.owner {
     case Owner.call: deadlinePassed(token.handle)
     case Owner.listener: acceptor.expire(token)
-    case Owner.pagesListener: pagesAcceptor.expire(token)
     case Owner.core where token.operation == CoreTimer.retry:
       retryTimer = .none
       startWaiting()
@@ -178,6 +178,7 @@ final class ProxyCore: Core, Acceptor.Host {
       next += 1
     }
     starting.removeAll(keepingCapacity: true)
+    relievePressure()
     settleUpstreams()
     settleClients()
     schedulePatient()
@@ -211,16 +212,17 @@ final class ProxyCore: Core, Acceptor.Host {
 
   private func flushPatient() {
     patientTimer = .none
+    // Not at once: what else this turn has for them has to leave in the same send.
     for handle in patientUpstreams {
       _ = upstreams.edit(handle) { connection in
-        guard connection.phase != .ended, !connection.isConnecting else { return }
-        connection.transport.flush(kernel, upstreamToken(Operation.send, handle))
+        connection.transport.http2.endPatience()
+        touch(&connection, handle)
       }
     }
     for handle in patientClients {
       _ = clients.edit(handle) { connection in
-        guard connection.phase != .ended else { return }
-        connection.transport.flush(kernel, clientToken(Operation.send, handle))
+        connection.transport.http2.endPatience()
+        touch(&connection, handle)
       }
     }
     patientUpstreams.removeAll(keepingCapacity: true)

@@ -37,7 +37,15 @@ struct PageRequest: Sendable {
 struct PageReply: Sendable {
   let client: Handle
   let stream: UInt32
+  let isHead: Bool
   let page: AdminServer.Page
+
+  init(_ request: PageRequest, _ page: AdminServer.Page) {
+    client = request.client
+    stream = request.stream
+    isHead = request.method == "HEAD"
+    self.page = page
+  }
 }
 
 /// A strict namespace's question for a lease, to be answered by the control thread.

@@ -26,6 +26,9 @@ final class Registrar {
   private var renewed = Instant(nanoseconds: 0)
   private var nextTry = Instant(nanoseconds: 0)
   private var isBusy = false
+  private var isLeaving = false
+  /// To be called when an entry that was being made at `leave` is gone again.
+  private var left: (() -> Void)?
   private var isListing = false
   private var watch: EtcdClient.Job?
   private var members: [String: Member] = [:]
@@ -85,7 +88,7 @@ final class Registrar {
       isBusy = false
       lease = id
       renewed = core.now
-      isDone = false
+      guard !isLeaving else { return takeAway() }
       shared.log.info(
         "registered session with lease", .string("addr", shared.options.advertiseURL), .int("lease-ttl", seconds))
     }
@@ -93,6 +96,7 @@ final class Registrar {
 
   private func failed(_ result: Result<[UInt8], EtcdClient.Failure>) {
     isBusy = false
+    if isLeaving { return takeAway() }
     nextTry = core.now + Timing.pause
     if case .failure(let failure) = result {
       shared.log.warn("failed to create a session", .string("error", failure.text))
@@ -118,7 +122,7 @@ final class Registrar {
 
   private func lost() {
     lease = 0
-    isDone = true
+    if isLeaving { return }
     shared.log.warn("session expired; possible network partition or server restart")
     shared.log.warn("creating a new session to rejoin")
   }
@@ -130,18 +134,26 @@ final class Registrar {
 
   /// Takes the entry away; `isDone` once etcd has heard of it.
   func leave(_ done: @escaping () -> Void) {
+    isLeaving = true
     nextTry = .distantFuture
     if let watch { client.cancel(watch) }
-    guard lease != 0, let endpoint = endpoint() else {
-      isDone = true
-      return done()
-    }
+    left = done
+    isDone = false
+    // An entry that is just being made is taken away when it is there.
+    if lease != 0 || !isBusy { takeAway() }
+  }
+
+  private func takeAway() {
+    guard lease != 0, let endpoint = endpoint() else { return gone() }
     let id = lease
     lease = 0
-    revoke(id, endpoint) { [unowned self] in
-      isDone = true
-      done()
-    }
+    revoke(id, endpoint) { [unowned self] in gone() }
+  }
+
+  private func gone() {
+    isDone = true
+    left?()
+    left = nil
   }
 
   // MARK: The others

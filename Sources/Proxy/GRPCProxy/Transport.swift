@@ -63,7 +63,8 @@ struct Transport: ~Copyable {
 
   /// Sends what waits, unless a send is under way, the socket is full, or it can wait for company.
   mutating func flush(_ kernel: Kernel, _ token: Token, isPatient: Bool = false) {
-    guard !isSending, !awaitsRoom, !isBroken, !isPatient || !owesLittle else { return }
+    precondition(!isSending, "two sends in one turn: the first one's bytes must stay where they are")
+    guard !awaitsRoom, !isBroken, !isPatient || !owesLittle else { return }
     if tls != nil { encrypt() }
     let bytes = unsafe tls == nil ? http2.output.bytes : cipher.bytes
     guard bytes.count > 0 else { return }

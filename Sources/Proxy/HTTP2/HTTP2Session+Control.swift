@@ -121,10 +121,9 @@ extension HTTP2Session {
     if frame.has(FrameFlag.acknowledgement) { return .event(.pong(payload)) }
     guard role == .client || isPingWelcome() else { return fail(.enhanceYourCalm, "too_many_pings") }
     guard admitAnswer(HTTP2FrameHeader.size + 8) else { return .again }
-    if patientBytes > output.count { patientBytes = 0 }
-    let isPatient = isPatient
+    let isAlone = output.isEmpty || isPatient
     writePing(payload, FrameFlag.acknowledgement)
-    patientBytes = isPatient ? output.count : 0
+    patientBytes = isAlone ? output.count : 0
     return .again
   }
 

@@ -144,6 +144,7 @@ extension HTTP2Session {
   /// The socket took bytes of the output. Streams that wait may go on, so call `next`. They do so when half of the
   /// output is gone: with every little that a slow socket takes they would write little frames.
   mutating func outputDrained() {
+    patientBytes = 0
     if output.count <= Limits.http2OutputBytes / 2 { outputIsFull = false }
   }
 

@@ -126,6 +126,9 @@ internal import Reactor
     }
   }
 
+  /// What waits for company has waited long enough.
+  mutating func endPatience() { patientBytes = 0 }
+
   // MARK: Looking at it
 
   /// Names the owners of all open streams.
@@ -143,7 +146,7 @@ internal import Reactor
   var owesOutput: Bool { !output.isEmpty }
   /// What there is to send only acknowledges pings, and can wait for company: gRPC libraries ping with every other message
   /// to measure bandwidth, and a send for each acknowledgement would cost as much as the message.
-  var isPatient: Bool { output.count == patientBytes }
+  var isPatient: Bool { patientBytes > 0 && output.count == patientBytes }
   /// Streams wait for the connection's window or the output: after `outputDrained` call `next`.
   var hasWaitingStreams: Bool { lineFirst != 0 }
   /// Both sides know each other's settings.
