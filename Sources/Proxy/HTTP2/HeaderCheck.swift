@@ -71,7 +71,7 @@ struct HeaderCheck {
       return unsafe Grammar.isToken(value)
     case (.request, .scheme): return unsafe Grammar.isScheme(value)
     // Clients of etcd 3.5 send "#initially=[http://…]": what is no authority by its grammar must pass.
-    case (.request, .authority): return unsafe Grammar.isVisible(value)
+    case (.request, .authority): return unsafe value.allSatisfy { $0 > 0x20 && $0 < 0x7F }
     case (.request, .path):
       if unsafe value.first == UInt8(ascii: "/") {
         pathStart = .slash

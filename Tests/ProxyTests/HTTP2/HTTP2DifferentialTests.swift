@@ -82,7 +82,7 @@ import Testing
           return nil
         }
         if mine != .fine { tally.agreedStreamErrors += 1 }
-      } else if let reason = Difference.reason(frame, before, mine, theirs) {
+      } else if let reason = Difference.reason(frame, before, mine, theirs, authority(ours)) {
         tally.justified[reason, default: 0] += 1
         // The two no longer know the same streams.
         return nil
@@ -95,6 +95,10 @@ import Testing
       if frame.type == FrameType.goAway { return nil }
     }
     return nil
+  }
+
+  static func authority(_ connection: HTTP2TestConnection) -> String {
+    connection.context.received.value(of: .authority).map { headerText($0) } ?? ""
   }
 
   static func settings() -> HTTP2Settings {
@@ -118,8 +122,9 @@ enum Difference {
 
   private static let deprecated = "priorities are deprecated, so what they say is not judged (5.3.2)"
 
-  static func reason(_ frame: TestFrame, _ source: FrameSource, _ mine: Verdict, _ theirs: Verdict) -> String?
-  {
+  static func reason(
+    _ frame: TestFrame, _ source: FrameSource, _ mine: Verdict, _ theirs: Verdict, _ authority: String
+  ) -> String? {
     let isOver = source.isOver(frame.stream)
     switch (frame.type, mine, theirs) {
     case (FrameType.data, .streams([frame.stream]), .fine) where isOver:
@@ -149,6 +154,9 @@ enum Difference {
       return "the last stream of a client's GOAWAY means nothing to a server that opens none"
     case (FrameType.headers, .fine, .streams), (FrameType.continuation, .fine, .streams):
       if source.hasPriority { return deprecated }
+      if authority.contains(where: { "\"#/<>?\\^`{|}".contains($0) }) {
+        return "clients of etcd send an :authority that is none"
+      }
       return source.lacksAuthority
         ? "a request without :authority and host is allowed (8.3.1); nghttp2 resets it" : nil
     default: return nil

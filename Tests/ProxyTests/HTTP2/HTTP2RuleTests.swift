@@ -289,6 +289,7 @@ import Testing
     replaced(":method", ""), replaced(":method", "PO ST"), replaced(":scheme", ""), replaced(":scheme", "*"),
     replaced(":scheme", "1a"), replaced(":scheme", "a1+-.", isFine: true),
     replaced(":authority", "#initially=[http://127.0.0.1:2379]", isFine: true), replaced(":authority", "a b"),
+    replaced(":authority", "é"),
     Fields("OPTIONS *", isFine: true) { _ in [(":method", "OPTIONS"), (":scheme", "http"), (":path", "*")] },
     Fields("CONNECT", isFine: true) { _ in [(":method", "CONNECT"), (":authority", "a:1")] },
     Fields("CONNECT with a path") { _ in [(":method", "CONNECT"), (":authority", "a:1"), (":path", "/")] },
