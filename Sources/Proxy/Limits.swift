@@ -121,8 +121,12 @@ public enum Limits {
   static let headerListBytes = 64 << 10
   /// Until a client has said what it speaks, TLS included.
   static let greetingTime = Instant.Span.seconds(10)
-  /// Bytes of an HTTP/1.1 request that wait to be read.
+  /// Bytes of an HTTP/1.1 request that wait to be read, and silence that ends such a connection.
   static let visitorBytes = 64 << 10
+  static let visitorIdleTime = Instant.Span.seconds(120)
+  /// Bytes of a request's message that is rewritten, and of rewritten messages that may wait before a peer gets no credit.
+  static let rewrittenRequestBytes = 64 << 20
+  static let rewrittenAhead = 256 << 10
   /// Pages that a core may have asked for.
   static let pageRequestsACore = 1024
   /// Pages under way from etcd, and bytes of an answer to the proxy's own calls.

@@ -42,8 +42,6 @@ struct Call: ~Copyable {
   var clientEnded = false
   /// So have we towards etcd.
   var requestEnded = false
-  /// Something of it has gone to an endpoint that may have acted on it.
-  var hasLeft = false
 
   /// What etcd has answered and the client's window has not let through.
   var response: ByteBuffer
@@ -51,8 +49,6 @@ struct Call: ~Copyable {
   var tail: ByteBuffer
   /// The response's header fields have gone to the client.
   var headSent = false
-  /// Some of the answer's bytes have gone to the client, or are on their way.
-  var hasAnswered = false
 
   /// No call at all but a page that does not fit the client's window.
   var isPage = false
@@ -62,6 +58,9 @@ struct Call: ~Copyable {
   var responseFrames = MessageFramer()
   /// Messages are rewritten on their way, so they are collected first.
   var rewrites = false
+  /// Bytes that came for such a call and have not been credited, since what they became still waits.
+  var requestDebt = 0
+  var answerDebt = 0
   var inbox: ByteBuffer
   var outbox: ByteBuffer
 

@@ -22,6 +22,10 @@ struct ClientConnection: ~Copyable {
     /// A page is being made; the next request waits.
     var isAnswering = false
     var unread: [UInt8] = []
+    /// When bytes came last.
+    var heard: Instant
+
+    init(now: Instant) { heard = now }
   }
 
   var transport: Transport
@@ -39,6 +43,9 @@ struct ClientConnection: ~Copyable {
   var isDraining = false
   /// The end of the client's stream has been read, or its socket has failed.
   var peerEnded = false
+
+  /// It ends as soon as all that waits has been sent.
+  var isDone: Bool { phase == .closing || isDraining && calls == 0 }
 
   init(_ transport: consuming Transport, source: Address?, opened: Instant) {
     self.transport = transport

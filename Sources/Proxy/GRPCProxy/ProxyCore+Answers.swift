@@ -34,12 +34,14 @@ extension ProxyCore {
     var credit = bytes.count
     let refusal: (GRPCStatus.Code, String)?? = calls.edit(id) { call in
       if let refusal = unsafe checkAnswer(&call, bytes) { return refusal }
-      call.hasAnswered = true
-      if call.rewrites {
-        unsafe call.outbox.append(bytes)
-        return rewriteAnswer(&call)
+      guard call.rewrites else {
+        credit = unsafe pass(bytes, of: &call)
+        return nil
       }
-      credit = unsafe pass(bytes, of: &call)
+      unsafe call.outbox.append(bytes)
+      call.answerDebt += bytes.count
+      if let refusal = rewriteAnswer(&call) { return refusal }
+      credit = answerCredit(&call)
       return nil
     }
     if let refusal, let (code, text) = refusal {
@@ -48,7 +50,9 @@ extension ProxyCore {
     }
     if credit > 0 { connection.transport.http2.credit(stream, credit) }
     // gRPC ends with trailers; a stream that ends with data has been cut short.
-    if endStream { failAlone(id, .internal, "server closed the stream without sending trailers") }
+    guard endStream else { return }
+    connection.transport.http2.reset(stream, .cancel)
+    failAlone(id, .internal, "server closed the stream without sending trailers")
   }
 
   private func checkAnswer(_ call: inout Call, _ bytes: UnsafeRawBufferPointer) -> (GRPCStatus.Code, String)? {
@@ -93,8 +97,10 @@ extension ProxyCore {
   }
 
   /// Trailers have come, alone (`isHead`) or behind the messages.
-  func answerEnded(_ id: Handle, _ connection: inout UpstreamConnection, isHead: Bool) {
+  func answerEnded(_ id: Handle, _ connection: inout UpstreamConnection, _ stream: UInt32, isHead: Bool) {
     heard(&connection)
+    // A request that has not ended leaves the stream half open; and what else comes on it concerns nobody.
+    connection.transport.http2.reset(stream, .cancel)
     let fields = upstreamSide.received
     let code = GRPCStatus.Code(fields)
     let slot = connection.slot
@@ -111,7 +117,7 @@ extension ProxyCore {
         return
       }
       if call.method.kind == .unary { routes.took(now - call.started, slot) }
-      shared.counters.handled(call.method, code, after: now - call.started, core: index)
+      countEnd(of: call, code)
       call.phase = .finishing
       outgoing.removeAll()
       outgoing.append(answer: fields)
@@ -129,7 +135,9 @@ extension ProxyCore {
   /// made twice, and only while an endpoint is left that has not been asked.
   private func mayTryElsewhere(_ call: borrowing Call, _ code: GRPCStatus.Code, _ slot: Int) -> Bool {
     guard code == .unavailable, call.isRepeatable, call.method.isRead, now < call.deadline else { return false }
-    return table.endpoints.contains { !call.tried.contains($0.slot) && shared.board.status($0.slot) != .down }
+    return table.endpoints.contains {
+      !call.tried.contains($0.slot) && shared.board.status($0.slot) != .down && routes[$0.slot].retryAt <= now
+    }
   }
 
   /// Sends the trailers in `outgoing` and ends the client's stream.
@@ -151,7 +159,9 @@ extension ProxyCore {
       guard !call.response.isEmpty else { return }
       let taken = unsafe connection.transport.http2.send(stream, call.response.bytes, endStream: false)
       call.response.consume(taken)
-      if let upstream = call.upstream, !call.rewrites { credited = (upstream, call.upstreamStream, taken) }
+      if let upstream = call.upstream {
+        credited = (upstream, call.upstreamStream, call.rewrites ? answerCredit(&call) : taken)
+      }
       guard call.response.isEmpty, call.phase == .finishing else { return }
       isOver = true
       if call.isPage { return connection.transport.http2.sendEnd(stream) }

@@ -10,7 +10,9 @@ extension ProxyCore {
         + "--max-connections", .error(error), .int("active", Int64(clients.count)))
   }
 
-  func acceptingEnded() { gate.close() }
+  func acceptingEnded() {
+    if acceptor.isDeaf && pagesAcceptor.isDeaf { gate.close() }
+  }
 
   func admit(_ client: Int32, from listener: Int) {
     shared.counters.add(.accepted, core: index)
@@ -18,7 +20,7 @@ extension ProxyCore {
     if let refusal = shared.admission.refusal(source) { return refuse(client, source, refusal) }
     guard gate.enter() else { return refuseAdmitted(client, source, .draining) }
     var session: TLSSession?
-    if let serverTLS {
+    if let serverTLS, isSecure(listener) {
       do throws(TLSFailure) {
         session = try TLSSession(server: serverTLS)
       } catch {
@@ -59,7 +61,8 @@ extension ProxyCore {
       switch completion.token.operation {
       case Operation.receive: clientReceived(&connection, handle, completion)
       case Operation.send:
-        connection.transport.sendEnded(completion.result, kernel, poll: clientToken(Operation.room, handle))
+        let poll = connection.phase == .ended ? nil : clientToken(Operation.room, handle)
+        connection.transport.sendEnded(completion.result, kernel, poll: poll)
         readClient(&connection, handle)
       default: connection.transport.roomCame()
       }
@@ -79,7 +82,7 @@ extension ProxyCore {
     }
     guard !completion.more, connection.phase != .ended else { return }
     switch completion.result {
-    case 1...: connection.transport.receive(kernel, clientToken(Operation.receive, handle))
+    case 1..., -EINTR, -EAGAIN: connection.transport.receive(kernel, clientToken(Operation.receive, handle))
     case -ENOBUFS: starvedClients.append(handle)
     default: clientClosed(&connection, handle)
     }
@@ -92,11 +95,12 @@ extension ProxyCore {
     if plain.count > 0 { unsafe clientSaid(&connection, handle, plain) }
     scratch.removeAll()
     switch state {
-    case .failed(let words):
+    case .failed(let words) where connection.phase != .closing:
       shared.counters.add(.handshakeFailures, core: index)
       log.debug("TLS with a client failed", .string("error", words))
       connection.phase = .closing
-    case .closedByPeer: clientClosed(&connection, handle)
+      abandonCalls(&connection, handle)
+    case .closedByPeer where connection.phase != .closing: clientClosed(&connection, handle)
     default: break
     }
   }
@@ -108,7 +112,7 @@ extension ProxyCore {
     if connection.phase == .greeting {
       connection.phase = unsafe bytes.first == UInt8(ascii: "P") && (bytes.count < 2 || bytes[1] == UInt8(ascii: "R"))
         ? .http2 : .http1
-      if connection.phase == .http1 { connection.visitor = ClientConnection.Visitor() }
+      if connection.phase == .http1 { connection.visitor = ClientConnection.Visitor(now: now) }
     }
     switch connection.phase {
     case .http2:

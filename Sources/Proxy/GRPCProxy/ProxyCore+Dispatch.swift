@@ -3,6 +3,8 @@ internal import Reactor
 
 /// Finding a connection for a call, and connections for calls to come.
 extension ProxyCore {
+  private static let retryPause = Instant.Span.milliseconds(100)
+
   /// Gives the call a stream to etcd, or notes that it waits for one. Nothing may be under edit.
   func dispatch(_ id: Handle) {
     var reached: (client: Handle, stream: UInt32, credit: Int)?
@@ -11,7 +13,12 @@ extension ProxyCore {
       guard call.phase == .waiting else { return }
       if call.rewrites && !prepareRewritten(&call) { return }
       guard let endpoint = choose(&call) else {
-        if !call.method.waitsForReady || call.tries > 0 && !mayWait(call) { failure = unreachable } else { waiting.append(id) }
+        if !call.method.waitsForReady || call.tries > 0 && !mayWait(call) {
+          failure = unreachable
+        } else {
+          waiting.append(id)
+          wantsRetry = true
+        }
         return
       }
       guard let connection = connection(to: endpoint, for: purpose(of: call.method)) else {
@@ -19,7 +26,9 @@ extension ProxyCore {
         return
       }
       reached = begin(&call, id, on: connection)
-      if reached == nil { waiting.append(id) }
+      guard reached == nil else { return }
+      waiting.append(id)
+      wantsRetry = true
     }
     if let failure { failAlone(id, .unavailable, failure) }
     guard let reached, reached.credit > 0 else { return }
@@ -57,7 +66,6 @@ extension ProxyCore {
       call.upstream = handle
       call.upstreamStream = stream
       call.requestEnded = endsNow
-      call.hasLeft = true
       call.tried.insert(connection.slot)
       call.tries = min(call.tries + 1, 254)
       let credit = push(&call, &connection)
@@ -129,7 +137,9 @@ extension ProxyCore {
     }
     guard let endpoint = candidates(tried).randomElement(using: &random) else { return nil }
     // A call that was refused there leaves the choice as it is: health is not decided by one answer.
-    if current < 0 || shared.board.status(current) != .up || routes[current].retryAt > now {
+    if current < 0 || shared.board.status(current) != .up || routes[current].retryAt > now
+      || !table.endpoints.contains(where: { $0.slot == current })
+    {
       shared.sticky.store(endpoint.slot, ordering: .relaxed)
     }
     return endpoint
@@ -144,7 +154,9 @@ extension ProxyCore {
     for handle in existing {
       let state: (takes: Bool, comes: Bool)? = upstreams.edit(handle) { connection in
         let comes = connection.phase == .connecting || connection.phase == .greeting
-        return (connection.phase == .ready && connection.transport.http2.canOpen, comes)
+        let takes = connection.phase == .ready && connection.transport.http2.canOpen
+        connection.isFull = connection.phase == .ready && !takes
+        return (takes, comes)
       }
       if state?.takes == true { return handle }
       isComing = isComing || state?.comes == true
@@ -171,7 +183,10 @@ extension ProxyCore {
     let transport = Transport(descriptor, HTTP2Session(.client, upstreamSide), tls: session, pool)
     let connection = UpstreamConnection(
       transport, slot: endpoint.slot, purpose: purpose, endpoint: endpoint, address: address, now: now)
-    guard let handle = upstreams.insert(connection) else { return kernel.close(descriptor) }
+    guard let handle = upstreams.insert(connection) else {
+      kernel.close(descriptor)
+      return connectFailed(endpoint, SystemError(code: ENFILE))
+    }
     routes.add(handle, slot: endpoint.slot, purpose)
     kernel.connect(descriptor, to: target, upstreamToken(Operation.connect, handle))
     scheduleSweep()
@@ -184,7 +199,7 @@ extension ProxyCore {
     if shared.board.set(endpoint.slot, .down) {
       log.warn("endpoint is not reachable", .string("address", endpoint.name), .error(error))
     }
-    scheduleRetry()
+    wantsRetry = true
   }
 
   /// Looks at the calls that wait: something has changed, or it is time to try an endpoint again.
@@ -193,12 +208,29 @@ extension ProxyCore {
     waiting.removeAll(keepingCapacity: true)
   }
 
-  /// Wakes those who wait when the first endpoint may be tried again.
+  /// The same when streams have ended on a connection that had none left.
+  func startForFreedStreams() {
+    guard !waiting.isEmpty else { return }
+    var isFreed = false
+    for handle in touchedUpstreams {
+      _ = upstreams.edit(handle) { connection in
+        guard connection.isFull, connection.transport.http2.canOpen else { return }
+        connection.isFull = false
+        isFreed = true
+      }
+    }
+    if isFreed { startWaiting() }
+  }
+
+  /// Wakes those who wait when the first endpoint may be tried again. One that may be tried already has had all of them, and
+  /// gets a moment.
   func scheduleRetry() {
-    guard !waiting.isEmpty || !starting.isEmpty else { return }
-    let due = table.endpoints.map { routes[$0.slot].retryAt }.min() ?? now
+    let soon = now + Self.retryPause
+    let due = table.endpoints.map { routes[$0.slot].retryAt > now ? routes[$0.slot].retryAt : soon }.min() ?? soon
+    guard due < retryDue else { return }
     timers.cancel(retryTimer)
+    retryDue = due
     retryTimer = timers.schedule(
-      at: max(due, now), Token(owner: Owner.core, operation: CoreTimer.retry, handle: Handle(slot: 0, generation: 0)))
+      at: due, Token(owner: Owner.core, operation: CoreTimer.retry, handle: Handle(slot: 0, generation: 0)))
   }
 }

@@ -58,8 +58,15 @@ extension ProxyCore {
     connection.transport.http2.sendHeaders(call.stream, outgoing, endStream: true)
     // What has not left by now never will; the reset also ends a client's half that is still open.
     connection.transport.http2.reset(call.stream, .noError)
-    shared.counters.handled(call.method, code, after: now - call.started, core: index)
+    guard !call.isPage else { return }
+    countEnd(of: call, code)
     shared.counters.failed(code, core: index)
+  }
+
+  /// Counts a call that ends, unless etcd had answered in full and it has been counted with its answer; pages are no calls.
+  func countEnd(of call: borrowing Call, _ code: GRPCStatus.Code) {
+    guard call.phase != .finishing else { return }
+    shared.counters.handled(call.method, code, after: now - call.started, core: index)
   }
 
   /// Tells etcd that nobody waits for the answer.
@@ -105,7 +112,7 @@ extension ProxyCore {
       let gone: Call? = calls.edit(id) { dropUpstream(&$0, .cancel) } == nil ? nil : calls.remove(id)
       guard let gone else { return }
       timers.cancel(gone.timer)
-      shared.counters.handled(gone.method, .canceled, after: now - gone.started, core: index)
+      countEnd(of: gone, .canceled)
     }
     connection.calls = 0
   }
@@ -138,6 +145,7 @@ extension ProxyCore {
     guard drainDeadline == nil else { return }
     drainDeadline = deadline
     acceptor.drain()
+    pagesAcceptor.drain()
     clients.forEach { handle, connection in
       if connection.phase == .http2 {
         connection.transport.http2.goAway(.noError, "shutting down", final: false)
@@ -158,13 +166,7 @@ extension ProxyCore {
 
   /// The last client is gone: the connections to etcd go as well.
   func finish() {
-    for slot in 0..<Limits.endpoints {
-      for purpose in Purpose.allCases {
-        for handle in routes[slot].connections[purpose.rawValue] {
-          _ = upstreams.edit(handle) { endUpstream(&$0, handle, SystemError(code: ECANCELED)) }
-        }
-      }
-    }
+    upstreams.forEach { handle, connection in endUpstream(&connection, handle, SystemError(code: ECANCELED)) }
     if upstreams.count == 0 { isFinished = true }
   }
 
@@ -173,7 +175,7 @@ extension ProxyCore {
     guard let deadline = drainDeadline else { return }
     var ending: [Handle] = []
     calls.forEach { id, call in
-      if now >= deadline || call.method.kind != .unary { ending.append(id) }
+      if now >= deadline || !call.isPage && call.method.isEndless { ending.append(id) }
     }
     for id in ending {
       _ = calls.edit(id) { dropUpstream(&$0, .cancel) }

@@ -34,7 +34,11 @@ extension ProxyCore {
     shared.counters.add(.pages, core: index)
     guard shared.pageRequests[index].push(request) == nil else {
       let busy = AdminServer.Page(status: 503, contentType: "text/plain; charset=utf-8", body: Array("busy\n".utf8))
-      return answer(&connection, PageReply(client: request.client, stream: request.stream, page: busy))
+      connection.visitor?.unread.removeAll()
+      answer(
+        &connection, PageReply(client: request.client, stream: request.stream, method: request.method, page: busy))
+      if request.stream == 0 { connection.phase = .closing }
+      return
     }
     shared.group.control.wake()
   }
@@ -57,9 +61,9 @@ extension ProxyCore {
         unsafe value.withUTF8Bytes { unsafe outgoing.append(name, $0, neverIndexed: false) }
       }
     }
-    connection.transport.http2.sendHeaders(reply.stream, outgoing, endStream: reply.page.body.isEmpty)
-    guard !reply.page.body.isEmpty else { return }
-    let body = reply.page.body
+    let body = reply.method == "HEAD" ? [] : reply.page.body
+    connection.transport.http2.sendHeaders(reply.stream, outgoing, endStream: body.isEmpty)
+    guard !body.isEmpty else { return }
     let taken = unsafe body.withUnsafeBytes {
       unsafe connection.transport.http2.send(reply.stream, $0, endStream: true)
     }
@@ -89,6 +93,7 @@ extension ProxyCore {
       return
     }
     unsafe visitor.unread.append(contentsOf: bytes)
+    visitor.heard = now
     if !visitor.isAnswering { readVisitor(&connection, handle, visitor) }
   }
 

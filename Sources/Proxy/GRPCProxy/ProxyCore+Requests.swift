@@ -54,9 +54,11 @@ extension ProxyCore {
       if let refusal = unsafe checkRequest(&call, bytes) { return refusal }
       if call.rewrites {
         unsafe call.inbox.append(bytes)
-        return rewriteRequest(&call)
+        call.requestDebt += bytes.count
+        if let refusal = rewriteRequest(&call) { return refusal }
+      } else {
+        unsafe call.request.append(bytes)
       }
-      unsafe call.request.append(bytes)
       credit = passRequest(&call)
       return nil
     }
@@ -74,13 +76,14 @@ extension ProxyCore {
 
   /// The limit on what is sent to etcd, known as soon as a message's length is.
   private func checkRequest(_ call: inout Call, _ bytes: UnsafeRawBufferPointer) -> (GRPCStatus.Code, String)? {
+    let limit = min(requestLimit, call.rewrites ? Limits.rewrittenRequestBytes : .max)
     var refusal: (GRPCStatus.Code, String)?
     var offset = 0
     while let step = unsafe call.requestFrames.next(bytes, from: &offset) {
       guard case .header(_, let length) = step else { continue }
       shared.counters.receivedMessage(call.method, core: index)
-      if length > requestLimit, refusal == nil {
-        refusal = (.resourceExhausted, "trying to send message larger than max (\(length) vs. \(requestLimit))")
+      if length > limit, refusal == nil {
+        refusal = (.resourceExhausted, "trying to send message larger than max (\(length) vs. \(limit))")
       }
     }
     return refusal
@@ -90,7 +93,7 @@ extension ProxyCore {
   ///
   /// - Returns: bytes of the client's that have left for the first time, to be credited to it.
   func passRequest(_ call: inout Call) -> Int {
-    guard call.phase == .open, let upstream = call.upstream else { return 0 }
+    guard call.phase == .open, let upstream = call.upstream else { return requestCredit(&call, 0) }
     let passed: Int? = upstreams.edit(upstream) { connection in
       let count = push(&call, &connection)
       touch(&connection, upstream)
@@ -101,14 +104,13 @@ extension ProxyCore {
 
   /// The same, for whoever has the connection in hand.
   func push(_ call: inout Call, _ connection: inout UpstreamConnection) -> Int {
-    guard !call.requestEnded else { return 0 }
+    guard !call.requestEnded else { return requestCredit(&call, 0) }
     let whole = unsafe call.request.bytes
     let rest = unsafe UnsafeRawBufferPointer(rebasing: whole[min(call.passed, whole.count)...])
-    guard rest.count > 0 || call.clientEnded else { return 0 }
+    guard rest.count > 0 || call.clientEnded else { return requestCredit(&call, 0) }
     let taken = unsafe connection.transport.http2.send(call.upstreamStream, rest, endStream: call.clientEnded)
     call.requestEnded = call.clientEnded && taken == rest.count
     call.passed += taken
-    if taken > 0 { call.hasLeft = true }
     let fresh = max(0, call.passed - call.creditedRequest)
     call.creditedRequest = max(call.creditedRequest, call.passed)
     if call.isRepeatable, call.request.count > Limits.repeatableRequestBytes { call.isRepeatable = false }
@@ -117,7 +119,16 @@ extension ProxyCore {
       call.creditedRequest -= call.passed
       call.passed = 0
     }
-    return call.rewrites ? 0 : fresh
+    return requestCredit(&call, fresh)
+  }
+
+  /// What goes back to the client when `fresh` bytes of the request have left. Of messages that were rewritten it is what was
+  /// collected, as long as little of what became of it still waits.
+  private func requestCredit(_ call: inout Call, _ fresh: Int) -> Int {
+    guard call.rewrites else { return fresh }
+    guard call.request.count - call.passed <= Limits.rewrittenAhead else { return 0 }
+    defer { call.requestDebt = 0 }
+    return call.requestDebt
   }
 
   /// etcd's connection takes more of the request than before.
@@ -138,7 +149,7 @@ extension ProxyCore {
   func clientCancelled(_ id: Handle, _ connection: inout ClientConnection) {
     _ = calls.edit(id) { call in
       dropUpstream(&call, .cancel)
-      shared.counters.handled(call.method, .canceled, after: now - call.started, core: index)
+      countEnd(of: call, .canceled)
     }
     forget(id, &connection)
   }

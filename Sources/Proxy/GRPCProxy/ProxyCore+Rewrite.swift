@@ -12,11 +12,10 @@ extension ProxyCore {
   /// Nothing to do before the call begins; false when the call must wait for a decision.
   func prepareRewritten(_ call: inout Call) -> Bool { true }
 
-  /// Rewrites the messages of a request that are complete.
+  /// Rewrites the messages of a request that are complete, for `passRequest`.
   func rewriteRequest(_ call: inout Call) -> (GRPCStatus.Code, String)? {
     guard let namespace = shared.namespace, call.method != .memberList else {
       moveAll(&call.inbox, to: &call.request)
-      _ = passRequest(&call)
       return nil
     }
     while let length = unsafe GRPCMessage.complete(call.inbox.bytes) {
@@ -48,7 +47,6 @@ extension ProxyCore {
       }
       call.inbox.consume(length)
     }
-    _ = passRequest(&call)
     return nil
   }
 
@@ -79,6 +77,13 @@ extension ProxyCore {
       call.outbox.consume(length)
     }
     return nil
+  }
+
+  /// Bytes to be credited to etcd: all that was collected, as long as little of what became of it still waits.
+  func answerCredit(_ call: inout Call) -> Int {
+    guard call.response.count <= Limits.rewrittenAhead else { return 0 }
+    defer { call.answerDebt = 0 }
+    return call.answerDebt
   }
 
   private func moveAll(_ source: inout ByteBuffer, to destination: inout ByteBuffer) {

@@ -10,7 +10,8 @@ extension ProxyCore {
       case Operation.connect: connected(&connection, handle, completion.result)
       case Operation.receive: upstreamReceived(&connection, handle, completion)
       case Operation.send:
-        connection.transport.sendEnded(completion.result, kernel, poll: upstreamToken(Operation.room, handle))
+        let poll = connection.phase == .ended ? nil : upstreamToken(Operation.room, handle)
+        connection.transport.sendEnded(completion.result, kernel, poll: poll)
         if connection.transport.isBroken {
           endUpstream(&connection, handle, SystemError(code: -completion.result))
         } else {
@@ -56,7 +57,7 @@ extension ProxyCore {
     }
     guard !completion.more, connection.phase != .ended else { return }
     switch completion.result {
-    case 1...: connection.transport.receive(kernel, upstreamToken(Operation.receive, handle))
+    case 1..., -EINTR, -EAGAIN: connection.transport.receive(kernel, upstreamToken(Operation.receive, handle))
     case -ENOBUFS: starvedUpstreams.append(handle)
     default: endUpstream(&connection, handle, SystemError(code: completion.result < 0 ? -completion.result : ECONNRESET))
     }
@@ -84,10 +85,15 @@ extension ProxyCore {
     guard connection.phase != .ended else { return }
     while let event = connection.transport.http2.next(now) {
       switch event {
-      case .headers(_, let user, let endStream):
+      case .headers(let stream, let user, let endStream):
         guard let user else { continue }
-        if endStream { answerEnded(user, &connection, isHead: true) } else { answerBegan(user, &connection) }
-      case .trailers(_, let user): if let user { answerEnded(user, &connection, isHead: false) }
+        if endStream {
+          answerEnded(user, &connection, stream, isHead: true)
+        } else {
+          answerBegan(user, &connection)
+        }
+      case .trailers(let stream, let user):
+        if let user { answerEnded(user, &connection, stream, isHead: false) }
       case .data(let stream, let user, let bytes, let endStream):
         guard let user else {
           connection.transport.http2.credit(stream, bytes.count)
@@ -130,6 +136,8 @@ extension ProxyCore {
       log.warn("an endpoint sent GOAWAY", .string("address", connection.endpoint.name), .string("code", "\(code)"))
     }
     guard connection.phase == .ready || connection.phase == .greeting else { return }
+    // One that sends everybody away at once is not asked again at once.
+    if !connection.transport.http2.hasOpened { routes.failed(connection.slot, now: now, &random) }
     connection.phase = .draining
     routes.remove(handle, slot: connection.slot, connection.purpose)
     startWaiting()
@@ -149,7 +157,10 @@ extension ProxyCore {
     if connection.isConnecting { kernel.cancel(upstreamToken(Operation.connect, handle), on: connection.transport.descriptor) }
     let reason = "connection to etcd (\(connection.endpoint.name)) was lost: \(error)"
     connection.transport.http2.forEachUser { user in lost(user, certainlyUnseen: !wasUp, reason) }
-    if !wasUp { connectFailed(connection.endpoint, error) }
+    // What becomes of an endpoint that is none any more says nothing of the one that has its slot now.
+    if !wasUp, table.endpoints.contains(where: { $0.isSamePlace(as: connection.endpoint) }) {
+      connectFailed(connection.endpoint, error)
+    }
     touch(&connection, handle)
     startWaiting()
   }

@@ -69,7 +69,7 @@ final class ProxyCore: Core, Acceptor.Host {
   private let listeners: [Int32]
   private let pages: PagesListener?
   private(set) lazy var pagesAcceptor = Acceptor(
-    host: self, owner: Owner.pagesListener, listeners: pages.map { [$0.descriptor] } ?? [])
+    host: self, owner: Owner.pagesListener, listeners: pages.map { [$0.descriptor] } ?? [], first: listeners.count)
   let requestLimit: Int
   let answerLimit: Int
   var gate = Gate()
@@ -82,6 +82,8 @@ final class ProxyCore: Core, Acceptor.Host {
   /// Calls for which there was none.
   var waiting: [Handle] = []
   var routes: Routes
+  /// A call has found no endpoint that should be tried now: those that wait look again when one should.
+  var wantsRetry = false
   var nextAddresses: [NextAddress] = []
   /// Connections whose receive ran out of buffers.
   var starvedClients: [Handle] = []
@@ -90,9 +92,12 @@ final class ProxyCore: Core, Acceptor.Host {
   private var patientClients: [Handle] = []
   private var patientUpstreams: [Handle] = []
   private var patientTimer = TimerWheel.Timer.none
+  /// In this turn acknowledgements leave without company.
+  private var patienceIsOver = false
   private static let patience = Instant.Span.milliseconds(10)
   var sweepTimer = TimerWheel.Timer.none
   var retryTimer = TimerWheel.Timer.none
+  var retryDue = Instant.distantFuture
   var drainDeadline: Instant?
   var random: SplitMix
 
@@ -140,9 +145,9 @@ final class ProxyCore: Core, Acceptor.Host {
     case Owner.listener: acceptor.expire(token)
     case Owner.pagesListener: pagesAcceptor.expire(token)
     case Owner.core where token.operation == CoreTimer.retry:
-      retryTimer = .none
+      (retryTimer, retryDue) = (.none, .distantFuture)
       startWaiting()
-    case Owner.core where token.operation == CoreTimer.patience: flushPatient()
+    case Owner.core where token.operation == CoreTimer.patience: endPatience()
     default: sweep()
     }
   }
@@ -168,17 +173,38 @@ final class ProxyCore: Core, Acceptor.Host {
   override func finishTurn() {
     for next in nextAddresses { connect(next.endpoint, next.purpose, address: next.address) }
     nextAddresses.removeAll(keepingCapacity: true)
+    endClients()
+    startForFreedStreams()
+    dispatchStarting()
+    // From here on nothing writes to a connection: what is sent off must be all there is.
+    settleUpstreams()
+    settleClients()
+    patienceIsOver = false
+    schedulePatient()
+    feedStarved()
+    if gate.isDrained { finish() }
+  }
+
+  private func dispatchStarting() {
     var next = 0
     while next < starting.count {
       dispatch(starting[next])
       next += 1
     }
     starting.removeAll(keepingCapacity: true)
-    settleUpstreams()
-    settleClients()
-    schedulePatient()
-    feedStarved()
-    if gate.isDrained { finish() }
+    if wantsRetry, !waiting.isEmpty { scheduleRetry() }
+    wantsRetry = false
+  }
+
+  /// Ends the connections that are done or broken, which takes their calls' streams back from etcd.
+  private func endClients() {
+    for handle in touchedClients {
+      _ = clients.edit(handle) { connection in
+        if connection.transport.isBroken || connection.isDone && !connection.transport.owesOutput {
+          endClient(&connection, handle)
+        }
+      }
+    }
   }
 
   /// Sends what waits, and removes what is over.
@@ -187,7 +213,7 @@ final class ProxyCore: Core, Acceptor.Host {
       let isOver = upstreams.edit(handle) { connection in
         connection.isTouched = false
         if connection.phase != .ended && !connection.isConnecting {
-          connection.transport.flush(kernel, upstreamToken(Operation.send, handle), isPatient: true)
+          connection.transport.flush(kernel, upstreamToken(Operation.send, handle), isPatient: !patienceIsOver)
           if connection.transport.owesLittle { patientUpstreams.append(handle) }
         }
         return connection.phase == .ended && !connection.isConnecting && !connection.transport.isInFlight
@@ -205,33 +231,20 @@ final class ProxyCore: Core, Acceptor.Host {
       Token(owner: Owner.core, operation: CoreTimer.patience, handle: Handle(slot: 0, generation: 0)))
   }
 
-  private func flushPatient() {
+  private func endPatience() {
     patientTimer = .none
-    for handle in patientUpstreams {
-      _ = upstreams.edit(handle) { connection in
-        guard connection.phase != .ended, !connection.isConnecting else { return }
-        connection.transport.flush(kernel, upstreamToken(Operation.send, handle))
-      }
-    }
-    for handle in patientClients {
-      _ = clients.edit(handle) { connection in
-        guard connection.phase != .ended else { return }
-        connection.transport.flush(kernel, clientToken(Operation.send, handle))
-      }
-    }
+    patienceIsOver = true
+    for handle in patientUpstreams { _ = upstreams.edit(handle) { touch(&$0, handle) } }
+    for handle in patientClients { _ = clients.edit(handle) { touch(&$0, handle) } }
     patientUpstreams.removeAll(keepingCapacity: true)
     patientClients.removeAll(keepingCapacity: true)
   }
 
   private func settleClients() {
-    // By index: a connection that turns out to be over ends here and is looked at once more.
-    var next = 0
-    while next < touchedClients.count {
-      let handle = touchedClients[next]
-      next += 1
+    for handle in touchedClients {
       let isOver = clients.edit(handle) { connection in
         connection.isTouched = false
-        settle(&connection, handle)
+        if connection.phase != .ended { flush(&connection, handle) }
         return connection.phase == .ended && !connection.transport.isInFlight
       }
       if isOver == true { removeClient(handle) }
@@ -239,14 +252,11 @@ final class ProxyCore: Core, Acceptor.Host {
     touchedClients.removeAll(keepingCapacity: true)
   }
 
-  private func settle(_ connection: inout ClientConnection, _ handle: Handle) {
-    guard connection.phase != .ended else { return }
-    let isPatient = connection.phase == .http2
-    connection.transport.flush(kernel, clientToken(Operation.send, handle), isPatient: isPatient)
+  private func flush(_ connection: inout ClientConnection, _ handle: Handle) {
+    let isPatient = connection.phase == .http2 && !patienceIsOver
+    connection.transport.flush(
+      kernel, clientToken(Operation.send, handle), isPatient: isPatient, isPrompt: connection.isDone)
     if isPatient, connection.transport.owesLittle { patientClients.append(handle) }
-    let isSilent = connection.transport.isBroken || !connection.transport.owesOutput
-    let isDone = connection.phase == .closing || connection.peerEnded || connection.isDraining && connection.calls == 0
-    if connection.transport.isBroken || isDone && isSilent { endClient(&connection, handle) }
   }
 
   /// Arms the receives that had ended for want of buffers, now that some are free.
@@ -270,6 +280,9 @@ final class ProxyCore: Core, Acceptor.Host {
   }
 
   // MARK: Names
+
+  /// Whether who comes by that listener is spoken to in TLS, if clients are at all.
+  func isSecure(_ listener: Int) -> Bool { listener < listeners.count || pages?.isTLS == true }
 
   func clientToken(_ operation: UInt8, _ handle: Handle) -> Token {
     Token(owner: Owner.client, operation: operation, handle: handle)

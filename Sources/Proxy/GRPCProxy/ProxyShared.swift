@@ -35,6 +35,7 @@ struct PageRequest: Sendable {
 struct PageReply: Sendable {
   let client: Handle
   let stream: UInt32
+  let method: String
   let page: AdminServer.Page
 }
 

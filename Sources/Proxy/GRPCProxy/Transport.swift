@@ -4,8 +4,8 @@ internal import Reactor
 /// A socket that speaks HTTP/2, with TLS between the two if asked for: what the connections of both sides have in common.
 ///
 /// Bytes come in through `take`, events are pulled from `http2`, and whatever that wrote leaves in one send with `flush`.
-/// At most one send is under way; its end is reported before anything else of the next turn, so that the output never
-/// changes under the kernel's hands.
+/// At most one send is under way. What it sends has been taken out of the output, so that frames may be written at any time
+/// without moving anything under the kernel's hands.
 struct Transport: ~Copyable {
   let descriptor: Int32
   var tls: TLSSession?
@@ -13,6 +13,8 @@ struct Transport: ~Copyable {
   var http2: HTTP2Session
   /// TLS records to be sent.
   var cipher: ByteBuffer
+  /// What the kernel has been given to send, less what it took.
+  private var sending: ByteBuffer
   /// Multishot receive is armed.
   var isReceiving = false
   private(set) var isSending = false
@@ -35,16 +37,20 @@ struct Transport: ~Copyable {
     self.http2 = http2
     self.tls = tls
     cipher = ByteBuffer(pool)
+    sending = ByteBuffer(pool)
   }
 
   /// Operations that the kernel has not ended.
   var isInFlight: Bool { isReceiving || isSending || awaitsRoom }
 
   /// All that waits to be sent is acknowledgements of pings.
-  var owesLittle: Bool { cipher.isEmpty && http2.isPatient && !http2.output.isEmpty }
+  var owesLittle: Bool { sending.isEmpty && cipher.isEmpty && http2.isPatient && !http2.output.isEmpty }
 
   /// Something waits to be sent.
-  var owesOutput: Bool { !cipher.isEmpty || !http2.output.isEmpty }
+  var owesOutput: Bool { !sending.isEmpty || owesMore }
+
+  /// Something waits behind what is being sent.
+  private var owesMore: Bool { !cipher.isEmpty || !http2.output.isEmpty }
 
   // MARK: In
 
@@ -62,14 +68,22 @@ struct Transport: ~Copyable {
   // MARK: Out
 
   /// Sends what waits, unless a send is under way, the socket is full, or it can wait for company.
-  mutating func flush(_ kernel: Kernel, _ token: Token, isPatient: Bool = false) {
+  ///
+  /// - Parameter isPrompt: somebody waits for the end of the send.
+  mutating func flush(_ kernel: Kernel, _ token: Token, isPatient: Bool = false, isPrompt: Bool = false) {
     guard !isSending, !awaitsRoom, !isBroken, !isPatient || !owesLittle else { return }
-    if tls != nil { encrypt() }
-    let bytes = unsafe tls == nil ? http2.output.bytes : cipher.bytes
-    guard bytes.count > 0 else { return }
+    if sending.isEmpty { fill() }
+    guard !sending.isEmpty else { return }
     isSending = true
-    asked = bytes.count
-    unsafe kernel.send(descriptor, bytes, prompt: bytes.count >= Self.promptBytes, token)
+    asked = sending.count
+    let isPrompt = isPrompt || asked >= Self.promptBytes || owesMore || http2.hasWaitingStreams
+    unsafe kernel.send(descriptor, sending.bytes, prompt: isPrompt, token)
+  }
+
+  private mutating func fill() {
+    guard tls != nil else { return http2.handOver(to: &sending) }
+    encrypt()
+    swap(&cipher, &sending)
   }
 
   private mutating func encrypt() {
@@ -77,28 +91,32 @@ struct Transport: ~Copyable {
     while !http2.output.isEmpty, cipher.count < Self.cipherAhead {
       let waiting = unsafe http2.output.bytes
       let piece = unsafe UnsafeRawBufferPointer(rebasing: waiting[..<min(waiting.count, Self.cipherAhead)])
-      guard case .open = unsafe tls.send(piece, out: &cipher) else { return }
-      http2.output.consume(piece.count)
+      switch unsafe tls.send(piece, out: &cipher) {
+      case .open, .closedByPeer: http2.output.consume(piece.count)
+      case .handshaking: return
+      case .failed:
+        // Nothing can be said any more but the alert, if there is one.
+        http2.output.removeAll()
+        isBroken = isBroken || cipher.isEmpty
+      }
     }
+    http2.outputDrained()
   }
 
   /// The send has ended: bytes that went out, or a negative errno. What waits is sent by the next `flush`; a full socket
-  /// is polled with `poll`.
-  mutating func sendEnded(_ result: Int32, _ kernel: Kernel, poll: Token) {
+  /// is polled with `poll`, unless the connection is over and nobody cares.
+  mutating func sendEnded(_ result: Int32, _ kernel: Kernel, poll: Token?) {
     isSending = false
-    if result < 0, result != -EAGAIN, result != -ENOBUFS, result != -ENOMEM {
+    if result < 0, result != -EAGAIN, result != -EINTR, result != -ENOBUFS, result != -ENOMEM {
       isBroken = true
       return
     }
-    let count = Int(max(0, result))
+    let count = min(Int(max(0, result)), sending.count)
     sent &+= UInt64(count)
-    if tls == nil {
-      http2.output.consume(min(count, http2.output.count))
-    } else {
-      cipher.consume(min(count, cipher.count))
-    }
+    sending.consume(count)
+    if tls == nil { http2.unsent = sending.count }
     http2.outputDrained()
-    if count < asked {
+    if count < asked, let poll {
       awaitsRoom = true
       kernel.poll(descriptor, for: .writable, poll)
     }

@@ -10,6 +10,9 @@ extension HTTP2Session {
       && streams.count < Int(peerMaxConcurrent)
   }
 
+  /// Whether a stream was ever opened (client).
+  var hasOpened: Bool { nextStream > 1 }
+
   /// Gives the stream its owner's name, which comes with its events.
   mutating func setUser(_ stream: UInt32, _ user: Handle) {
     if let position = streams.find(stream) { streams[position].user = user }
@@ -82,21 +85,22 @@ extension HTTP2Session {
     let isOvertaking = lineFirst != 0 && turn != streams[position].id
     guard wanted > 0, !isOvertaking else { return 0 }
     let window = min(wanted, sendWindow, Int(streams[position].sendWindow))
-    let space = outputIsFull ? 0 : Limits.http2OutputBytes &- output.count
+    let space = outputIsFull ? 0 : Limits.http2OutputBytes &- output.count &- unsent
     if space < window { outputIsFull = true }
     return max(0, min(window, space))
   }
 
   /// Ends the stream at once. Nothing happens when it is gone already.
   mutating func reset(_ stream: UInt32, _ code: HTTP2Code) {
-    guard let position = streams.find(stream) else { return }
+    guard stage != .failed, let position = streams.find(stream) else { return }
     close(position)
     writeReset(stream, code)
     remember(stream)
   }
 
   private func openPosition(_ stream: UInt32) -> Int? {
-    guard let position = streams.find(stream), !streams[position].flags.contains(.ended) else { return nil }
+    guard stage != .failed, let position = streams.find(stream), !streams[position].flags.contains(.ended)
+    else { return nil }
     return position
   }
 
@@ -104,7 +108,8 @@ extension HTTP2Session {
 
   /// The owner has passed on `count` bytes of DATA. The peer is told when half a window has come together.
   mutating func credit(_ stream: UInt32, _ count: Int) {
-    guard let position = streams.find(stream), !streams[position].flags.contains(.peerEnded) else { return }
+    guard stage != .failed, let position = streams.find(stream), !streams[position].flags.contains(.peerEnded)
+    else { return }
     let given = streams[position].receiveSize &- streams[position].receiveWindow
     let outstanding = given &- streams[position].creditDue
     assert(count >= 0 && count <= Int(outstanding), "more is credited than was received")
@@ -142,7 +147,16 @@ extension HTTP2Session {
   /// The socket took bytes of the output. Streams that wait may go on, so call `next`. They do so when half of the
   /// output is gone: with every little that a slow socket takes they would write little frames.
   mutating func outputDrained() {
-    if output.count <= Limits.http2OutputBytes / 2 { outputIsFull = false }
+    if output.count &+ unsent <= Limits.http2OutputBytes / 2 { outputIsFull = false }
+    if output.isEmpty { patientBytes = 0 }
+  }
+
+  /// Moves the whole output into an empty buffer, which leaves for the socket; `unsent` has to follow what it takes of it.
+  mutating func handOver(to buffer: inout ByteBuffer) {
+    precondition(buffer.isEmpty, "what was handed over before has not left")
+    swap(&output, &buffer)
+    unsent = buffer.count
+    patientBytes = 0
   }
 
   /// Tells the peer to open no more streams. Not `final`: those that are under way will still be served.

@@ -84,7 +84,7 @@ extension HTTP2Session {
 
   /// The stream whose turn it is, if the connection has something to give.
   mutating func nextWritable() -> HTTP2Event? {
-    while sendWindow > 0, !outputIsFull, output.count < Limits.http2OutputBytes,
+    while sendWindow > 0, !outputIsFull, output.count &+ unsent < Limits.http2OutputBytes,
       let position = streams.find(lineFirst) {
       leaveLine(position)
       guard streams[position].sendWindow > 0 else {

@@ -32,6 +32,8 @@ internal import Reactor
   /// Bytes ever put into the output.
   var produced: UInt64 = 0
   var answers = AnswerBacklog()
+  /// Bytes that the owner has taken out of the output and the socket has not taken yet.
+  var unsent = 0
   /// Bytes at the end of the output that only acknowledge pings.
   var patientBytes = 0
 
@@ -128,7 +130,8 @@ internal import Reactor
 
   // MARK: Looking at it
 
-  /// Names the owners of all open streams.
+  /// Names the owners of all open streams. When the connection has failed it still does, until `next` is called once more
+  /// behind the event that says so.
   func forEachUser(_ body: (Handle) -> Void) {
     for position in 0..<streams.capacity where streams[position].id != 0 {
       if let user = streams[position].user { body(user) }
@@ -174,7 +177,10 @@ internal import Reactor
 
   private mutating func tellFailure() -> HTTP2Event? {
     unsafe input = UnsafeRawBufferPointer(start: nil, count: 0)
-    guard let failure, !failureTold else { return nil }
+    guard let failure, !failureTold else {
+      if streams.count > 0 { streams.removeAll() }
+      return nil
+    }
     failureTold = true
     return .failed(failure.code, failure.reason)
   }
@@ -251,7 +257,6 @@ internal import Reactor
     if code == .enhanceYourCalm { unsafe context.counters.floods &+= 1 }
     stage = .failed
     failure = (code, reason)
-    streams.removeAll()
     partial.removeAll()
     block.removeAll()
     sweep = nil
@@ -285,7 +290,7 @@ internal import Reactor
 
   /// Counts bytes that are about to answer the peer; false when it does not read them, and the connection has failed.
   mutating func admitAnswer(_ bytes: Int) -> Bool {
-    if answers.add(bytes, produced: produced, consumed: produced &- UInt64(output.count)) { return true }
+    if answers.add(bytes, produced: produced, consumed: produced &- UInt64(output.count &+ unsent)) { return true }
     _ = fail(.enhanceYourCalm, "answers are not read")
     return false
   }

@@ -32,15 +32,20 @@ final class Acceptor {
 
   private unowned let host: any Host
   private let owner: UInt8
+  /// What the host calls the first of the listeners.
+  private let first: Int
   private var listeners: [Listener]
   private var isDraining = false
   /// While accepting pauses.
   private(set) var pauseTimer = TimerWheel.Timer.none
 
-  /// - Parameter owner: of the tokens that the host passes on to `complete` and `expire`.
-  init(host: any Host, owner: UInt8, listeners: [Int32]) {
+  /// - Parameters:
+  ///   - owner: of the tokens that the host passes on to `complete` and `expire`.
+  ///   - first: the number of the first listener, for a host with several acceptors.
+  init(host: any Host, owner: UInt8, listeners: [Int32], first: Int = 0) {
     self.host = host
     self.owner = owner
+    self.first = first
     self.listeners = listeners.map { Listener(descriptor: $0) }
   }
 
@@ -57,7 +62,7 @@ final class Acceptor {
 
   func complete(_ completion: Completion) {
     let index = Int(completion.token.handle.slot)
-    if completion.result >= 0 { host.admit(completion.result, from: index) }
+    if completion.result >= 0 { host.admit(completion.result, from: first + index) }
     guard !completion.more, index < listeners.count else { return }
     listeners[index].isAccepting = false
     if isDraining { return close(index) }
@@ -109,7 +114,7 @@ final class Acceptor {
         host.kernel.close(spare)
         if client == -EMFILE || client == -ENFILE { return false }
         guard client >= 0 else { break }
-        host.admit(client, from: index)
+        host.admit(client, from: first + index)
       }
     }
     return true
@@ -144,7 +149,7 @@ final class Acceptor {
     for (index, listener) in listeners.enumerated() where listener.descriptor >= 0 {
       var client = host.kernel.acceptNow(listener.descriptor)
       while client >= 0 {
-        host.admit(client, from: index)
+        host.admit(client, from: first + index)
         client = host.kernel.acceptNow(listener.descriptor)
       }
     }
@@ -157,7 +162,10 @@ final class Acceptor {
     tellWhenDeaf()
   }
 
+  /// No listener is open.
+  var isDeaf: Bool { listeners.allSatisfy { $0.descriptor < 0 } }
+
   private func tellWhenDeaf() {
-    if listeners.allSatisfy({ $0.descriptor < 0 }) { host.acceptingEnded() }
+    if isDeaf { host.acceptingEnded() }
   }
 }
