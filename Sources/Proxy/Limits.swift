@@ -125,9 +125,9 @@ public enum Limits {
   static let headerListBytes = 64 << 10
   /// Until a client has said what it speaks, TLS included.
   static let greetingTime = Instant.Span.seconds(10)
-  /// Bytes of an HTTP/1.1 request that wait to be read.
+  /// Bytes of an HTTP/1.1 request that wait to be read, and silence that ends such a connection.
   static let visitorBytes = 64 << 10
-  /// Bytes of a message that is collected to be rewritten.
+  /// Bytes of a message that is collected to be rewritten; what is relayed as it comes has etcd's limits only.
   static let rewrittenRequestBytes = 64 << 20
   static let rewrittenAnswerBytes = 512 << 20
   /// Leases remembered as granted through a strict namespace.
@@ -136,8 +136,6 @@ public enum Limits {
   static let visitorIdleTime = Instant.Span.seconds(120)
   /// Connections of `--metrics-addr`.
   static let pageVisitors = 256
-  /// Longest message that is collected to be rewritten; what is relayed as it comes has etcd's limit only.
-  static let collectedMessageBytes = 64 << 20
   /// Pages that a core may have asked for.
   static let pageRequestsACore = 1024
   /// Pages under way from etcd, and bytes of an answer to the proxy's own calls.

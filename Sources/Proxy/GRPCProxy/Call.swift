@@ -44,8 +44,6 @@ struct Call: ~Copyable {
   var clientEnded = false
   /// So have we towards etcd.
   var requestEnded = false
-  /// Something of it has gone to an endpoint that may have acted on it.
-  var hasLeft = false
 
   /// What etcd has answered and the client's window has not let through.
   var response: ByteBuffer
@@ -53,8 +51,6 @@ struct Call: ~Copyable {
   var tail: ByteBuffer
   /// The response's header fields have gone to the client.
   var headSent = false
-  /// Some of the answer's bytes have gone to the client, or are on their way.
-  var hasAnswered = false
 
   /// No call at all but a page that does not fit the client's window.
   var isPage = false
@@ -70,6 +66,8 @@ struct Call: ~Copyable {
   var clearedLease: Int64 = 0
   /// Messages are rewritten on their way, so they are collected first.
   var rewrites = false
+  /// So are messages whose revision is looked at.
+  var isCollected: Bool { rewrites || isOrdered }
   /// Bytes taken in for it whose credit waits, because much of what was made of them has not left: the client's and etcd's.
   var owedRequest = 0
   var owedAnswer = 0

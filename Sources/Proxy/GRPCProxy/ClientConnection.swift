@@ -50,6 +50,9 @@ struct ClientConnection: ~Copyable {
   /// The end of the client's stream has been read, or its socket has failed.
   var peerEnded = false
 
+  /// It ends as soon as all that waits has been sent.
+  var isDone: Bool { phase == .closing || isDraining && calls == 0 }
+
   init(_ transport: consuming Transport, source: Address?, opened: Instant, isForPages: Bool) {
     self.transport = transport
     self.source = source

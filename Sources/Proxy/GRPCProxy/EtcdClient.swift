@@ -43,6 +43,8 @@ final class EtcdClient {
     fileprivate var completion: Completion?
     /// Sent as `token`, if not empty.
     fileprivate var credentials: [UInt8] = []
+    /// Its completion has been called, which a call that cannot even begin does at once.
+    var isOver: Bool { completion == nil }
     fileprivate var received: [UInt8] = []
     fileprivate var status = 0
     fileprivate var stream: UInt32 = 0
@@ -166,8 +168,9 @@ final class EtcdClient {
         flush(connection, number)
       }
     }
-    job.completion?(result)
+    let completion = job.completion
     job.completion = nil
+    completion?(result)
   }
 
   private func send(_ job: Job, _ connection: Connection, _ number: UInt32) {
@@ -238,7 +241,8 @@ final class EtcdClient {
     case Operation.connect: connected(connection, number, completion.result)
     case Operation.receive: received(connection, number, completion)
     case Operation.send:
-      connection.transport.sendEnded(completion.result, core.kernel, poll: token(Operation.room, number))
+      connection.transport.sendEnded(
+        completion.result, core.kernel, poll: connection.isEnded ? nil : token(Operation.room, number))
       if connection.transport.isBroken { end(connection, number, SystemError(code: -completion.result)) }
     default: connection.transport.roomCame()
     }
@@ -285,7 +289,7 @@ final class EtcdClient {
     }
     guard !completion.more, !connection.isEnded else { return }
     switch completion.result {
-    case 1..., -ENOBUFS: connection.transport.receive(core.kernel, token(Operation.receive, number))
+    case 1..., -ENOBUFS, -EINTR, -EAGAIN: connection.transport.receive(core.kernel, token(Operation.receive, number))
     default: end(connection, number, SystemError(code: completion.result < 0 ? -completion.result : ECONNRESET))
     }
   }

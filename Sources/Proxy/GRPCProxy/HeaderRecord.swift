@@ -55,7 +55,7 @@ enum HeaderRecord {
   static func forward(_ record: borrowing ByteBuffer, to list: HeaderList) {
     forEach(record) { field in
       switch field.kind {
-      case .method, .scheme, .authority, .path, .te, .grpcTimeout: return
+      case .method, .scheme, .authority, .path, .te, .grpcTimeout, .host, .contentLength: return
       default: unsafe list.append(field.name, field.value, neverIndexed: field.isNeverIndexed)
       }
     }

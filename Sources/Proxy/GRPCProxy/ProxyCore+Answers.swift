@@ -52,50 +52,67 @@ extension ProxyCore {
     endStream: Bool
   ) {
     heard(&connection)
-    var credit = bytes.count
-    var isStale = false
-    let refusal: (GRPCStatus.Code, String)?? = calls.edit(id) { call in
-      if let refusal = unsafe checkAnswer(&call, bytes) { return refusal }
-      if call.isOrdered, !call.headSent {
-        unsafe call.outbox.append(bytes)
-        guard let revision = call.answeredRevision else { return nil }
-        isStale = !isInOrder(&call, revision, connection.slot)
-        if isStale { return nil }
-        sendKeptHead(&call)
-        return passCollected(&call)
+    var credit = 0
+    let verdict: Verdict? = calls.edit(id) { call in
+      if let (code, text) = unsafe checkAnswer(&call, bytes) { return .refused(code, text) }
+      guard call.isCollected else {
+        credit = unsafe pass(bytes, of: &call)
+        return .passes
       }
-      call.hasAnswered = true
-      if call.rewrites {
-        if call.outbox.count > Limits.largestStreamWindow, pool.bytesInUse > Limits.bufferedBytesACore {
-          return (.resourceExhausted, "too many bytes are under way; try again later")
-        }
-        unsafe call.outbox.append(bytes)
-        let refusal = rewriteAnswer(&call)
-        credit = answerCredit(&call, bytes.count)
-        return refusal
-      }
-      credit = unsafe pass(bytes, of: &call)
-      return nil
+      call.owedAnswer += bytes.count
+      let verdict = unsafe collect(bytes, of: &call, connection.slot)
+      credit = answerCredit(&call)
+      return verdict
     }
-    if let refusal, let (code, text) = refusal {
+    switch verdict {
+    case .refused(let code, let text)?:
       connection.transport.http2.reset(stream, .cancel)
       return failAlone(id, code, text)
-    }
-    if isStale {
+    case .stale?:
       connection.transport.http2.reset(stream, .cancel)
       return beginAnew(id)
+    case .passes?, nil: if credit > 0 { connection.transport.http2.credit(stream, credit) }
     }
-    if credit > 0 { connection.transport.http2.credit(stream, credit) }
     // gRPC ends with trailers; a stream that ends with data has been cut short.
     guard endStream else { return }
     connection.transport.http2.reset(stream, .cancel)
     failAlone(id, .internal, "server closed the stream without sending trailers")
   }
 
+  /// What becomes of bytes of an answer.
+  private enum Verdict {
+    case passes
+    /// The answer is older than what clients have seen: another is wanted.
+    case stale
+    case refused(GRPCStatus.Code, String)
+  }
+
+  /// Keeps bytes of an answer that is looked at whole, and passes on what can be.
+  private func collect(_ bytes: UnsafeRawBufferPointer, of call: inout Call, _ slot: Int) -> Verdict {
+    guard call.rewrites || !call.headSent else {
+      _ = unsafe pass(bytes, of: &call)
+      return .passes
+    }
+    if call.outbox.count > Limits.largestStreamWindow, pool.bytesInUse > Limits.bufferedBytesACore {
+      return .refused(.resourceExhausted, "too many bytes are under way; try again later")
+    }
+    unsafe call.outbox.append(bytes)
+    var refusal: (GRPCStatus.Code, String)?
+    if call.isOrdered, !call.headSent {
+      guard let revision = call.answeredRevision else { return .passes }
+      guard isInOrder(&call, revision, slot) else { return .stale }
+      sendKeptHead(&call)
+      refusal = passCollected(&call)
+    } else {
+      refusal = rewriteAnswer(&call)
+    }
+    guard let (code, text) = refusal else { return .passes }
+    return .refused(code, text)
+  }
+
   /// etcd's credit for bytes that were collected: at once, so that a message can be longer than a window, unless much of what was
   /// made of them waits for the client.
-  private func answerCredit(_ call: inout Call, _ count: Int) -> Int {
-    call.owedAnswer += count
+  private func answerCredit(_ call: inout Call) -> Int {
     guard call.response.count < Limits.upstreamStreamWindow else { return 0 }
     defer { call.owedAnswer = 0 }
     return call.owedAnswer
@@ -181,7 +198,9 @@ extension ProxyCore {
   /// made twice, and only while an endpoint is left that has not been asked.
   private func mayTryElsewhere(_ call: borrowing Call, _ code: GRPCStatus.Code, _ slot: Int) -> Bool {
     guard code == .unavailable, call.isRepeatable, call.method.isRead, now < call.deadline else { return false }
-    return table.endpoints.contains { !call.tried.contains($0.slot) && shared.board.status($0.slot) != .down }
+    return table.endpoints.contains {
+      !call.tried.contains($0.slot) && shared.board.status($0.slot) != .down && routes[$0.slot].retryAt <= now
+    }
   }
 
   /// Sends the trailers in `outgoing` and ends the client's stream.
@@ -203,8 +222,9 @@ extension ProxyCore {
       guard !call.response.isEmpty else { return }
       let taken = unsafe connection.transport.http2.send(stream, call.response.bytes, endStream: false)
       call.response.consume(taken)
-      let credit = call.rewrites ? answerCredit(&call, 0) : taken
-      if let upstream = call.upstream { credited = (upstream, call.upstreamStream, credit) }
+      if let upstream = call.upstream {
+        credited = (upstream, call.upstreamStream, call.isCollected ? answerCredit(&call) : taken)
+      }
       guard call.response.isEmpty, call.phase == .finishing else { return }
       isOver = true
       if call.isPage { return connection.transport.http2.sendEnd(stream) }
@@ -256,6 +276,7 @@ extension ProxyCore {
       call.passed = 0
       call.tail.removeAll()
       call.outbox.removeAll()
+      call.owedAnswer = 0
       call.responseFrames = MessageFramer()
     }
   }

@@ -75,7 +75,8 @@ extension ProxyCore {
       switch completion.token.operation {
       case Operation.receive: clientReceived(&connection, handle, completion)
       case Operation.send:
-        connection.transport.sendEnded(completion.result, kernel, poll: clientToken(Operation.room, handle))
+        let poll = connection.phase == .ended ? nil : clientToken(Operation.room, handle)
+        connection.transport.sendEnded(completion.result, kernel, poll: poll)
         if completion.result > 0 { connection.progressed = now }
         if connection.phase == .http1 { visitorTook(&connection, handle) }
         readClient(&connection, handle)
@@ -97,7 +98,7 @@ extension ProxyCore {
     }
     guard !completion.more, connection.phase != .ended else { return }
     switch completion.result {
-    case 1...: connection.transport.receive(kernel, clientToken(Operation.receive, handle))
+    case 1..., -EINTR, -EAGAIN: connection.transport.receive(kernel, clientToken(Operation.receive, handle))
     case -ENOBUFS: starvedClients.append(handle)
     default: clientClosed(&connection, handle)
     }
@@ -110,11 +111,12 @@ extension ProxyCore {
     if plain.count > 0 { unsafe clientSaid(&connection, handle, plain) }
     scratch.removeAll()
     switch state {
-    case .failed(let words):
+    case .failed(let words) where connection.phase != .closing:
       shared.counters.add(.handshakeFailures, core: index)
       log.debug("TLS with a client failed", .string("error", words))
       connection.phase = .closing
-    case .closedByPeer: clientClosed(&connection, handle)
+      abandonCalls(&connection, handle)
+    case .closedByPeer where connection.phase != .closing: clientClosed(&connection, handle)
     default: break
     }
   }

@@ -3,8 +3,8 @@ internal import Reactor
 
 /// Finding a connection for a call, and connections for calls to come.
 extension ProxyCore {
-  /// What a call leaves the endpoints in peace for when all have failed it.
-  private static let roundPause = Instant.Span.milliseconds(50)
+  /// What calls leave the endpoints in peace for when all have failed them.
+  private static let retryPause = Instant.Span.milliseconds(50)
 
   /// Gives the call a stream to etcd, or notes that it waits for one. Nothing may be under edit.
   func dispatch(_ id: Handle) {
@@ -17,7 +17,7 @@ extension ProxyCore {
           failure = unreachable
         } else {
           waiting.append(id)
-          scheduleRetry()
+          wantsRetry = true
         }
         return
       }
@@ -26,7 +26,9 @@ extension ProxyCore {
         return
       }
       reached = begin(&call, id, on: connection)
-      if reached == nil { waiting.append(id) }
+      guard reached == nil else { return }
+      waiting.append(id)
+      wantsRetry = true
     }
     if let failure { failAlone(id, .unavailable, failure) }
     guard let reached, reached.credit > 0 else { return }
@@ -64,10 +66,9 @@ extension ProxyCore {
       call.upstream = handle
       call.upstreamStream = stream
       call.requestEnded = endsNow
-      call.hasLeft = true
       call.tried.insert(connection.slot)
       call.tries = min(call.tries + 1, 254)
-      let credit = advance(&call, &connection)
+      let credit = push(&call, &connection)
       touch(&connection, handle)
       return (call.client, call.stream, credit)
     } ?? nil
@@ -153,17 +154,14 @@ extension ProxyCore {
     for handle in existing {
       let state: (takes: Bool, comes: Bool)? = upstreams.edit(handle) { connection in
         let comes = connection.phase == .connecting || connection.phase == .greeting
-        return (connection.phase == .ready && connection.transport.http2.canOpen, comes)
+        let takes = connection.phase == .ready && connection.transport.http2.canOpen
+        connection.isFull = connection.phase == .ready && !takes
+        return (takes, comes)
       }
       if state?.takes == true { return handle }
       isComing = isComing || state?.comes == true
     }
-    guard !isComing else { return nil }
-    if existing.count < Limits.connectionsAnEndpoint {
-      connect(endpoint, purpose, address: 0)
-    } else {
-      awaitsStream = true
-    }
+    if !isComing, existing.count < Limits.connectionsAnEndpoint { connect(endpoint, purpose, address: 0) }
     return nil
   }
 
@@ -185,21 +183,28 @@ extension ProxyCore {
     let transport = Transport(descriptor, HTTP2Session(.client, upstreamSide), tls: session, pool)
     let connection = UpstreamConnection(
       transport, slot: endpoint.slot, purpose: purpose, endpoint: endpoint, address: address, now: now)
-    guard let handle = upstreams.insert(connection) else { return kernel.close(descriptor) }
+    guard let handle = upstreams.insert(connection) else {
+      kernel.close(descriptor)
+      return connectFailed(endpoint, SystemError(code: ENFILE))
+    }
     routes.add(handle, slot: endpoint.slot, purpose)
     kernel.connect(descriptor, to: target, upstreamToken(Operation.connect, handle))
     scheduleSweep()
   }
 
   func connectFailed(_ endpoint: Endpoint, _ error: SystemError) {
+    // What becomes of an endpoint that is none any more says nothing of the one that has its slot now.
+    guard isInTable(endpoint) else { return }
     routes[endpoint.slot].cause = error
     routes.failed(endpoint.slot, now: now, &random)
     shared.counters.add(.connectFailures, core: index)
     if shared.board.set(endpoint.slot, .down) {
       log.warn("endpoint is not reachable", .string("address", endpoint.name), .error(error))
     }
-    scheduleRetry()
+    wantsRetry = true
   }
+
+  func isInTable(_ endpoint: Endpoint) -> Bool { table.endpoints.contains { $0.isSamePlace(as: endpoint) } }
 
   /// Looks at the calls that wait: something has changed, or it is time to try an endpoint again.
   func startWaiting() {
@@ -207,22 +212,29 @@ extension ProxyCore {
     waiting.removeAll(keepingCapacity: true)
   }
 
-  /// A stream has ended on a connection that takes another one: calls may wait for just that.
-  func startIfStreamsEnded() {
-    guard awaitsStream else { return }
-    for handle in touchedUpstreams
-    where upstreams.edit(handle, { $0.phase == .ready && $0.transport.http2.canOpen }) == true {
-      awaitsStream = false
-      return startWaiting()
+  /// The same when streams have ended on a connection that had none left.
+  func startForFreedStreams() {
+    guard !waiting.isEmpty else { return }
+    var isFreed = false
+    for handle in touchedUpstreams {
+      _ = upstreams.edit(handle) { connection in
+        guard connection.isFull, connection.transport.http2.canOpen else { return }
+        connection.isFull = false
+        isFreed = true
+      }
     }
+    if isFreed { startWaiting() }
   }
 
-  /// Wakes those who wait when the first endpoint may be tried again: not at once, for they have just tried.
+  /// Wakes those who wait when the first endpoint may be tried again. One that may be tried already has had all of them, and
+  /// gets a moment.
   func scheduleRetry() {
-    guard !waiting.isEmpty || !starting.isEmpty else { return }
-    let due = table.endpoints.map { routes[$0.slot].retryAt }.min() ?? now
+    let soon = now + Self.retryPause
+    let due = table.endpoints.map { routes[$0.slot].retryAt > now ? routes[$0.slot].retryAt : soon }.min() ?? soon
+    guard due < retryDue else { return }
     timers.cancel(retryTimer)
+    retryDue = due
     retryTimer = timers.schedule(
-      at: max(due, now + Self.roundPause), Token(owner: Owner.core, operation: CoreTimer.retry, handle: Handle(slot: 0, generation: 0)))
+      at: due, Token(owner: Owner.core, operation: CoreTimer.retry, handle: Handle(slot: 0, generation: 0)))
   }
 }

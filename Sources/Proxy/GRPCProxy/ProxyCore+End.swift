@@ -59,11 +59,13 @@ extension ProxyCore {
     connection.transport.http2.sendHeaders(call.stream, outgoing, endStream: true)
     // What has not left by now never will; the reset also ends a client's half that is still open.
     connection.transport.http2.reset(call.stream, .noError)
+    guard !call.isPage else { return }
     count(call, code)
     shared.counters.failed(code, core: index)
   }
 
-  /// Counts the end of a call, once: one whose answer still waits for its client has been counted when etcd ended it.
+  /// Counts the end of a call, once: one whose answer still waits for its client has been counted when etcd ended it, and
+  /// pages are no calls.
   func count(_ call: borrowing Call, _ code: GRPCStatus.Code) {
     guard call.phase != .finishing else { return }
     shared.counters.handled(call.method, code, after: now - call.started, core: index)
@@ -178,7 +180,7 @@ extension ProxyCore {
     guard let deadline = drainDeadline else { return }
     var ending: [Handle] = []
     calls.forEach { id, call in
-      if now >= deadline || call.method.kind != .unary { ending.append(id) }
+      if now >= deadline || !call.isPage && call.method.isEndless { ending.append(id) }
     }
     for id in ending {
       _ = calls.edit(id) { dropUpstream(&$0, .cancel) }

@@ -60,11 +60,11 @@ extension ProxyCore {
       if let refusal = unsafe checkRequest(&call, bytes) { return refusal }
       if call.rewrites {
         unsafe call.inbox.append(bytes)
-        let refusal = rewriteRequest(&call, id)
-        credit = requestCredit(&call, bytes.count)
-        return refusal
+        call.owedRequest += bytes.count
+        if let refusal = rewriteRequest(&call, id) { return refusal }
+      } else {
+        unsafe call.request.append(bytes)
       }
-      unsafe call.request.append(bytes)
       credit = passRequest(&call)
       return nil
     }
@@ -95,7 +95,7 @@ extension ProxyCore {
 
   /// The limit on what is sent to etcd, known as soon as a message's length is.
   private func checkRequest(_ call: inout Call, _ bytes: UnsafeRawBufferPointer) -> (GRPCStatus.Code, String)? {
-    let limit = call.rewrites ? min(requestLimit, Limits.collectedMessageBytes) : requestLimit
+    let limit = call.rewrites ? min(requestLimit, Limits.rewrittenRequestBytes) : requestLimit
     var refusal: (GRPCStatus.Code, String)?
     var offset = 0
     while let step = unsafe call.requestFrames.next(bytes, from: &offset) {
@@ -111,9 +111,9 @@ extension ProxyCore {
 
   /// Gives etcd's connection what it takes of the request.
   ///
-  /// - Returns: bytes of the client's that have left for the first time, to be credited to it.
+  /// - Returns: bytes to be credited to the client.
   func passRequest(_ call: inout Call) -> Int {
-    guard call.phase == .open, let upstream = call.upstream else { return 0 }
+    guard call.phase == .open, let upstream = call.upstream else { return requestCredit(&call, 0) }
     let passed: Int? = upstreams.edit(upstream) { connection in
       let count = push(&call, &connection)
       touch(&connection, upstream)
@@ -124,15 +124,14 @@ extension ProxyCore {
 
   /// The same, for whoever has the connection in hand.
   func push(_ call: inout Call, _ connection: inout UpstreamConnection) -> Int {
-    guard !call.requestEnded else { return 0 }
+    guard !call.requestEnded else { return requestCredit(&call, 0) }
     let whole = unsafe call.request.bytes
     let rest = unsafe UnsafeRawBufferPointer(rebasing: whole[min(call.passed, whole.count)...])
     let isAll = call.clientEnded && call.inbox.isEmpty
-    guard rest.count > 0 || isAll else { return 0 }
+    guard rest.count > 0 || isAll else { return requestCredit(&call, 0) }
     let taken = unsafe connection.transport.http2.send(call.upstreamStream, rest, endStream: isAll)
     call.requestEnded = isAll && taken == rest.count
     call.passed += taken
-    if taken > 0 { call.hasLeft = true }
     let fresh = max(0, call.passed - call.creditedRequest)
     call.creditedRequest = max(call.creditedRequest, call.passed)
     if call.isRepeatable, call.request.count > Limits.repeatableRequestBytes { call.isRepeatable = false }
@@ -141,20 +140,14 @@ extension ProxyCore {
       call.creditedRequest -= call.passed
       call.passed = 0
     }
-    return call.rewrites ? 0 : fresh
+    return requestCredit(&call, fresh)
   }
 
-  /// The same; returns the client's credit for calls of every kind.
-  func advance(_ call: inout Call, _ connection: inout UpstreamConnection) -> Int {
-    let fresh = push(&call, &connection)
-    return call.rewrites ? requestCredit(&call, 0) : fresh
-  }
-
-  /// The client's credit for bytes that were collected: at once, so that a message can be longer than a window, unless much of
-  /// what was made of them waits for etcd.
-  private func requestCredit(_ call: inout Call, _ count: Int) -> Int {
-    call.owedRequest += count
-    guard call.request.count - call.passed < Limits.clientStreamWindow else { return 0 }
+  /// What goes back to the client when `fresh` bytes of the request have left. Bytes that were collected are credited at once, so
+  /// that a message can be longer than a window, unless much waits: for etcd, or for the answer about a lease.
+  private func requestCredit(_ call: inout Call, _ fresh: Int) -> Int {
+    guard call.rewrites else { return fresh }
+    guard call.awaitedLease == 0, call.request.count - call.passed < Limits.clientStreamWindow else { return 0 }
     defer { call.owedRequest = 0 }
     return call.owedRequest
   }
@@ -164,7 +157,7 @@ extension ProxyCore {
     var client: (Handle, UInt32)?
     let credit: Int? = calls.edit(id) { call in
       client = (call.client, call.stream)
-      return advance(&call, &connection)
+      return push(&call, &connection)
     }
     guard let credit, credit > 0, let (client, stream) = client else { return }
     _ = clients.edit(client) { connection in

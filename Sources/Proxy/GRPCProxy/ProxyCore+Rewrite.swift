@@ -10,16 +10,12 @@ extension ProxyCore {
     return method.carriesKeys || namespace.isStrict
   }
 
-  /// Rewrites the messages of a request that are complete.
+  /// Rewrites the messages of a request that are complete, for `passRequest`.
   func rewriteRequest(_ call: inout Call, _ id: Handle) -> (GRPCStatus.Code, String)? {
     guard call.awaitedLease == 0 else { return nil }
     guard let namespace = shared.namespace, call.method != .memberList else {
       moveAll(&call.inbox, to: &call.request)
-      _ = passRequest(&call)
       return nil
-    }
-    if call.inbox.count > Limits.rewrittenRequestBytes {
-      return (.resourceExhausted, "a message in a namespace may have \(Limits.rewrittenRequestBytes) bytes")
     }
     while let length = unsafe GRPCMessage.complete(call.inbox.bytes) {
       let frame = unsafe call.inbox.bytes
@@ -62,7 +58,6 @@ extension ProxyCore {
     }
     // The beginning of a message whose end will not come: etcd complains of it in its own words.
     if call.clientEnded { moveAll(&call.inbox, to: &call.request) }
-    _ = passRequest(&call)
     return nil
   }
 
@@ -84,16 +79,26 @@ extension ProxyCore {
 
   /// The control thread has looked the lease up.
   func leaseAnswered(_ answer: LeaseAnswer) {
-    var client: Handle?
+    var client: (handle: Handle, stream: UInt32)?
+    var credit = 0
     let refusal: (GRPCStatus.Code, String)?? = calls.edit(answer.call) { call in
       call.awaitedLease = 0
       call.clearedLease = answer.lease
-      client = call.client
-      return answer.refusal.map { ($0.code, String(decoding: $0.message, as: UTF8.self)) }
-        ?? rewriteRequest(&call, answer.call)
+      client = (call.client, call.stream)
+      if let status = answer.refusal { return (status.code, String(decoding: status.message, as: UTF8.self)) }
+      if let refusal = rewriteRequest(&call, answer.call) { return refusal }
+      credit = passRequest(&call)
+      return nil
     }
-    guard let client, let refusal, let (code, text) = refusal else { return }
-    _ = clients.edit(client) { failCall(answer.call, &$0, client, code, text) }
+    guard let (handle, stream) = client else { return }
+    _ = clients.edit(handle) { connection in
+      if let refusal, let (code, text) = refusal {
+        return failCall(answer.call, &connection, handle, code, text)
+      }
+      guard credit > 0 else { return }
+      connection.transport.http2.credit(stream, credit)
+      touch(&connection, handle)
+    }
   }
 
   /// Remembers a lease that was granted through the namespace.

@@ -41,7 +41,7 @@ extension ProxyCore {
       shared.counters.add(.handshakeFailures, core: index)
       endClient(&connection, handle)
     case .http2:
-      if let pinged = connection.pinged {
+      if let pinged = connection.pinged, pinged > connection.transport.http2.lastReceived {
         if now - pinged >= options.clientPingTimeout.span { endClient(&connection, handle) }
       } else if now - max(connection.transport.http2.lastReceived, connection.opened) >= options.clientPingInterval.span {
         connection.pinged = now
@@ -80,7 +80,8 @@ extension ProxyCore {
 
   /// An endpoint that is silent although calls wait for it is asked; one that does not answer has its calls taken away.
   private func askWhetherItLives(_ connection: inout UpstreamConnection, _ handle: Handle) {
-    if let pinged = connection.pinged {
+    // Whatever comes is a sign of life: the answer to the ping may stand behind a large answer to a call.
+    if let pinged = connection.pinged, pinged > connection.transport.http2.lastReceived {
       if now - pinged >= options.upstreamPingTimeout.span {
         log.warn("an endpoint does not answer", .string("address", connection.endpoint.name))
         endUpstream(&connection, handle, SystemError(code: ETIMEDOUT))

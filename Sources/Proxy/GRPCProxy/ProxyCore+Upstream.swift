@@ -10,7 +10,8 @@ extension ProxyCore {
       case Operation.connect: connected(&connection, handle, completion.result)
       case Operation.receive: upstreamReceived(&connection, handle, completion)
       case Operation.send:
-        connection.transport.sendEnded(completion.result, kernel, poll: upstreamToken(Operation.room, handle))
+        let poll = connection.phase == .ended ? nil : upstreamToken(Operation.room, handle)
+        connection.transport.sendEnded(completion.result, kernel, poll: poll)
         if connection.transport.isBroken {
           endUpstream(&connection, handle, SystemError(code: -completion.result))
         } else {
@@ -56,7 +57,7 @@ extension ProxyCore {
     }
     guard !completion.more, connection.phase != .ended else { return }
     switch completion.result {
-    case 1...: connection.transport.receive(kernel, upstreamToken(Operation.receive, handle))
+    case 1..., -EINTR, -EAGAIN: connection.transport.receive(kernel, upstreamToken(Operation.receive, handle))
     case -ENOBUFS: starvedUpstreams.append(handle)
     default: endUpstream(&connection, handle, SystemError(code: completion.result < 0 ? -completion.result : ECONNRESET))
     }
@@ -130,6 +131,8 @@ extension ProxyCore {
       log.warn("an endpoint sent GOAWAY", .string("address", connection.endpoint.name), .string("code", "\(code)"))
     }
     guard connection.phase == .ready || connection.phase == .greeting else { return }
+    // One that sends everybody away at once is not asked again at once.
+    if !connection.transport.http2.hasOpened { routes.failed(connection.slot, now: now, &random) }
     connection.phase = .draining
     routes.remove(handle, slot: connection.slot, connection.purpose)
     startWaiting()

@@ -82,9 +82,9 @@ final class ProxyCore: Core, Acceptor.Host {
   var starting: [Handle] = []
   /// Calls for which there was none.
   var waiting: [Handle] = []
-  /// Among them are some for whom every connection had as many streams as its endpoint allows.
-  var awaitsStream = false
   var routes: Routes
+  /// A call has found no endpoint that should be tried now: those that wait look again when one should.
+  var wantsRetry = false
   var nextAddresses: [NextAddress] = []
   /// Connections whose receive ran out of buffers.
   var starvedClients: [Handle] = []
@@ -96,6 +96,7 @@ final class ProxyCore: Core, Acceptor.Host {
   private static let patience = Instant.Span.milliseconds(10)
   var sweepTimer = TimerWheel.Timer.none
   var retryTimer = TimerWheel.Timer.none
+  var retryDue = Instant.distantFuture
   var drainDeadline: Instant?
   /// When it was last looked who holds many bytes.
   var weighed = Instant(nanoseconds: 0)
@@ -142,9 +143,9 @@ final class ProxyCore: Core, Acceptor.Host {
     case Owner.call: deadlinePassed(token.handle)
     case Owner.listener: acceptor.expire(token)
     case Owner.core where token.operation == CoreTimer.retry:
-      retryTimer = .none
+      (retryTimer, retryDue) = (.none, .distantFuture)
       startWaiting()
-    case Owner.core where token.operation == CoreTimer.patience: flushPatient()
+    case Owner.core where token.operation == CoreTimer.patience: endPatience()
     default: sweep()
     }
   }
@@ -169,21 +170,42 @@ final class ProxyCore: Core, Acceptor.Host {
   }
 
   override func finishTurn() {
-    for next in nextAddresses { connect(next.endpoint, next.purpose, address: next.address) }
+    for next in nextAddresses where isInTable(next.endpoint) {
+      connect(next.endpoint, next.purpose, address: next.address)
+    }
     nextAddresses.removeAll(keepingCapacity: true)
-    startIfStreamsEnded()
+    endClients()
+    startForFreedStreams()
+    dispatchStarting()
+    relievePressure()
+    // From here on nothing writes to a connection: what is sent off must be all there is.
+    settleUpstreams()
+    settleClients()
+    schedulePatient()
+    feedStarved()
+    if gate.isDrained { finish() }
+  }
+
+  private func dispatchStarting() {
     var next = 0
     while next < starting.count {
       dispatch(starting[next])
       next += 1
     }
     starting.removeAll(keepingCapacity: true)
-    relievePressure()
-    settleUpstreams()
-    settleClients()
-    schedulePatient()
-    feedStarved()
-    if gate.isDrained { finish() }
+    if wantsRetry, !waiting.isEmpty { scheduleRetry() }
+    wantsRetry = false
+  }
+
+  /// Ends the connections that are done or broken, which takes their calls' streams back from etcd.
+  private func endClients() {
+    for handle in touchedClients {
+      _ = clients.edit(handle) { connection in
+        if connection.transport.isBroken || connection.isDone && !connection.transport.owesOutput {
+          endClient(&connection, handle)
+        }
+      }
+    }
   }
 
   /// Sends what waits, and removes what is over.
@@ -210,7 +232,7 @@ final class ProxyCore: Core, Acceptor.Host {
       Token(owner: Owner.core, operation: CoreTimer.patience, handle: Handle(slot: 0, generation: 0)))
   }
 
-  private func flushPatient() {
+  private func endPatience() {
     patientTimer = .none
     // Not at once: what else this turn has for them has to leave in the same send.
     for handle in patientUpstreams {
@@ -230,14 +252,10 @@ final class ProxyCore: Core, Acceptor.Host {
   }
 
   private func settleClients() {
-    // By index: a connection that turns out to be over ends here and is looked at once more.
-    var next = 0
-    while next < touchedClients.count {
-      let handle = touchedClients[next]
-      next += 1
+    for handle in touchedClients {
       let isOver = clients.edit(handle) { connection in
         connection.isTouched = false
-        settle(&connection, handle)
+        if connection.phase != .ended { flush(&connection, handle) }
         return connection.phase == .ended && !connection.transport.isInFlight
       }
       if isOver == true { removeClient(handle) }
@@ -245,16 +263,11 @@ final class ProxyCore: Core, Acceptor.Host {
     touchedClients.removeAll(keepingCapacity: true)
   }
 
-  private func settle(_ connection: inout ClientConnection, _ handle: Handle) {
-    guard connection.phase != .ended else { return }
+  private func flush(_ connection: inout ClientConnection, _ handle: Handle) {
     let isPatient = connection.phase == .http2
-    connection.transport.flush(kernel, clientToken(Operation.send, handle), isPatient: isPatient)
+    connection.transport.flush(
+      kernel, clientToken(Operation.send, handle), isPatient: isPatient, isPrompt: connection.isDone)
     if isPatient, connection.transport.owesLittle { patientClients.append(handle) }
-    let isSilent = connection.transport.isBroken || !connection.transport.owesOutput
-    // An HTTP/1.1 client that has closed its side may still wait for its page.
-    let isGone = connection.peerEnded && connection.visitor?.isAnswering != true
-    let isDone = connection.phase == .closing || isGone || connection.isDraining && connection.calls == 0
-    if connection.transport.isBroken || isDone && isSilent { endClient(&connection, handle) }
   }
 
   /// Arms the receives that had ended for want of buffers, now that some are free.

@@ -26,13 +26,12 @@ final class Registrar {
   private var renewed = Instant(nanoseconds: 0)
   private var nextTry = Instant(nanoseconds: 0)
   private var isBusy = false
-  private var isLeaving = false
-  /// To be called when an entry that was being made at `leave` is gone again.
-  private var left: (() -> Void)?
   private var isListing = false
   private var watch: EtcdClient.Job?
   private var members: [String: Member] = [:]
   private(set) var isDone = true
+  /// Set by `leave`: called when nothing of the entry is left.
+  private var whenLeft: (() -> Void)?
 
   init(core: Core, shared: ProxyShared, client: EtcdClient, endpoint: @escaping () -> Endpoint?) {
     self.core = core
@@ -73,6 +72,7 @@ final class Registrar {
       guard case .success(let bytes) = result,
         let granted = unsafe bytes.withUnsafeBytes({ unsafe try? LeaseGrantResponse($0) }), granted.id != 0
       else { return failed(result) }
+      if whenLeft != nil { return leave(granted.id, endpoint) }
       write(granted.id, endpoint)
     }
   }
@@ -81,6 +81,8 @@ final class Registrar {
     let entry = Registration(address: shared.options.advertiseURL, name: HostName.own).json
     let request = message { PutRequest(key: key, value: entry, lease: id).encodeTransaction(into: &$0) }
     client.call("/etcdserverpb.KV/Txn", request, at: endpoint, within: Timing.limit) { [unowned self] result in
+      // Whoever leaves takes along what was just written, or may have been.
+      if whenLeft != nil { return leave(id, endpoint) }
       guard case .success = result else {
         revoke(id, endpoint) {}
         return failed(result)
@@ -88,7 +90,6 @@ final class Registrar {
       isBusy = false
       lease = id
       renewed = core.now
-      guard !isLeaving else { return takeAway() }
       shared.log.info(
         "registered session with lease", .string("addr", shared.options.advertiseURL), .int("lease-ttl", seconds))
     }
@@ -96,7 +97,7 @@ final class Registrar {
 
   private func failed(_ result: Result<[UInt8], EtcdClient.Failure>) {
     isBusy = false
-    if isLeaving { return takeAway() }
+    if whenLeft != nil { return left() }
     nextTry = core.now + Timing.pause
     if case .failure(let failure) = result {
       shared.log.warn("failed to create a session", .string("error", failure.text))
@@ -109,6 +110,7 @@ final class Registrar {
     let request = message { LeaseRequest(id: lease).encode(into: &$0) }
     client.call("/etcdserverpb.Lease/LeaseKeepAlive", request, at: endpoint, within: Timing.limit) { [unowned self] result in
       isBusy = false
+      if whenLeft != nil { return }
       guard case .success(let bytes) = result,
         let answer = unsafe bytes.withUnsafeBytes({ unsafe try? LeaseKeepAliveResponse($0) })
       else { return checkExpiry() }
@@ -122,7 +124,6 @@ final class Registrar {
 
   private func lost() {
     lease = 0
-    if isLeaving { return }
     shared.log.warn("session expired; possible network partition or server restart")
     shared.log.warn("creating a new session to rejoin")
   }
@@ -134,26 +135,26 @@ final class Registrar {
 
   /// Takes the entry away; `isDone` once etcd has heard of it.
   func leave(_ done: @escaping () -> Void) {
-    isLeaving = true
+    guard whenLeft == nil else { return }
     nextTry = .distantFuture
+    whenLeft = done
     if let watch { client.cancel(watch) }
-    left = done
+    watch = nil
+    // A registration that is under way has to come to its end before it can be taken back.
     isDone = false
-    // An entry that is just being made is taken away when it is there.
-    if lease != 0 || !isBusy { takeAway() }
+    if lease == 0, isBusy { return }
+    guard lease != 0, let endpoint = endpoint() else { return left() }
+    leave(lease, endpoint)
   }
 
-  private func takeAway() {
-    guard lease != 0, let endpoint = endpoint() else { return gone() }
-    let id = lease
+  private func leave(_ id: Int64, _ endpoint: Endpoint) {
     lease = 0
-    revoke(id, endpoint) { [unowned self] in gone() }
+    revoke(id, endpoint) { [unowned self] in left() }
   }
 
-  private func gone() {
+  private func left() {
     isDone = true
-    left?()
-    left = nil
+    whenLeft?()
   }
 
   // MARK: The others
@@ -168,6 +169,7 @@ final class Registrar {
     }
     client.call("/etcdserverpb.KV/Range", request, at: endpoint, within: Timing.limit) { [unowned self] result in
       isListing = false
+      if whenLeft != nil { return }
       guard case .success(let bytes) = result else { return watchEnded(result) }
       members.removeAll()
       var revision: Int64 = 0
@@ -192,7 +194,7 @@ final class Registrar {
       create.startRevision = revision
       create.encode(into: &$0)
     }
-    watch = client.stream("/etcdserverpb.Watch/Watch", request, at: endpoint) { [unowned self] message in
+    let job = client.stream("/etcdserverpb.Watch/Watch", request, at: endpoint) { [unowned self] message in
       unsafe message.withUnsafeBytes { bytes in
         guard let answer = unsafe try? WatchResponse(bytes) else { return }
         if answer.isCanceled { return endWatch() }
@@ -214,6 +216,7 @@ final class Registrar {
       watch = nil
       watchEnded(result)
     }
+    watch = job.isOver ? nil : job
   }
 
   private func endWatch() {

@@ -4,8 +4,8 @@ internal import Reactor
 /// A socket that speaks HTTP/2, with TLS between the two if asked for: what the connections of both sides have in common.
 ///
 /// Bytes come in through `take`, events are pulled from `http2`, and whatever that wrote leaves in one send with `flush`.
-/// At most one send is under way; its end is reported before anything else of the next turn, so that the output never
-/// changes under the kernel's hands.
+/// At most one send is under way. It begins at the end of a turn, when nobody writes any more, and its end is reported
+/// before anything else of the next turn, so that the output never changes under the kernel's hands.
 struct Transport: ~Copyable {
   let descriptor: Int32
   var tls: TLSSession?
@@ -62,7 +62,9 @@ struct Transport: ~Copyable {
   // MARK: Out
 
   /// Sends what waits, unless a send is under way, the socket is full, or it can wait for company.
-  mutating func flush(_ kernel: Kernel, _ token: Token, isPatient: Bool = false) {
+  ///
+  /// - Parameter isPrompt: somebody waits for the end of the send.
+  mutating func flush(_ kernel: Kernel, _ token: Token, isPatient: Bool = false, isPrompt: Bool = false) {
     precondition(!isSending, "two sends in one turn: the first one's bytes must stay where they are")
     guard !awaitsRoom, !isBroken, !isPatient || !owesLittle else { return }
     if tls != nil { encrypt() }
@@ -70,7 +72,9 @@ struct Transport: ~Copyable {
     guard bytes.count > 0 else { return }
     isSending = true
     asked = bytes.count
-    unsafe kernel.send(descriptor, bytes, prompt: bytes.count >= Self.promptBytes, token)
+    let isMore = tls != nil && !http2.output.isEmpty
+    let isPrompt = isPrompt || asked >= Self.promptBytes || isMore || http2.hasWaitingStreams
+    unsafe kernel.send(descriptor, bytes, prompt: isPrompt, token)
   }
 
   private mutating func encrypt() {
@@ -78,28 +82,31 @@ struct Transport: ~Copyable {
     while !http2.output.isEmpty, cipher.count < Self.cipherAhead {
       let waiting = unsafe http2.output.bytes
       let piece = unsafe UnsafeRawBufferPointer(rebasing: waiting[..<min(waiting.count, Self.cipherAhead)])
-      guard case .open = unsafe tls.send(piece, out: &cipher) else { return }
-      http2.output.consume(piece.count)
+      switch unsafe tls.send(piece, out: &cipher) {
+      case .open, .closedByPeer: http2.output.consume(piece.count)
+      case .handshaking: return
+      case .failed:
+        // Nothing can be said any more but the alert, if there is one.
+        http2.output.removeAll()
+        isBroken = isBroken || cipher.isEmpty
+      }
     }
+    http2.outputDrained()
   }
 
   /// The send has ended: bytes that went out, or a negative errno. What waits is sent by the next `flush`; a full socket
-  /// is polled with `poll`.
-  mutating func sendEnded(_ result: Int32, _ kernel: Kernel, poll: Token) {
+  /// is polled with `poll`, unless the connection is over and nobody cares.
+  mutating func sendEnded(_ result: Int32, _ kernel: Kernel, poll: Token?) {
     isSending = false
-    if result < 0, result != -EAGAIN, result != -ENOBUFS, result != -ENOMEM {
+    if result < 0, result != -EAGAIN, result != -EINTR, result != -ENOBUFS, result != -ENOMEM {
       isBroken = true
       return
     }
-    let count = Int(max(0, result))
+    let count = min(Int(max(0, result)), asked)
     sent &+= UInt64(count)
-    if tls == nil {
-      http2.output.consume(min(count, http2.output.count))
-    } else {
-      cipher.consume(min(count, cipher.count))
-    }
+    if tls == nil { http2.output.consume(count) } else { cipher.consume(count) }
     http2.outputDrained()
-    if count < asked {
+    if count < asked, let poll {
       awaitsRoom = true
       kernel.poll(descriptor, for: .writable, poll)
     }

@@ -37,6 +37,8 @@ struct UpstreamConnection: ~Copyable {
   var pinged: Instant?
   var lastPing: Instant
   var isTouched = false
+  /// A call has found all its streams taken.
+  var isFull = false
   /// Why it ended, for the calls that are told.
   var cause = SystemError(code: 0)
 

@@ -10,6 +10,9 @@ extension HTTP2Session {
       && streams.count < Int(peerMaxConcurrent)
   }
 
+  /// Whether a stream was ever opened (client).
+  var hasOpened: Bool { nextStream > 1 }
+
   /// Gives the stream its owner's name, which comes with its events.
   mutating func setUser(_ stream: UInt32, _ user: Handle) {
     if let position = streams.find(stream) { streams[position].user = user }

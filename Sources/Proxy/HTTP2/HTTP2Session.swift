@@ -131,7 +131,8 @@ internal import Reactor
 
   // MARK: Looking at it
 
-  /// Names the owners of all open streams.
+  /// Names the owners of all open streams. When the connection has failed it still does, until `next` is called once more
+  /// behind the event that says so.
   func forEachUser(_ body: (Handle) -> Void) {
     for position in 0..<streams.capacity where streams[position].id != 0 {
       if let user = streams[position].user { body(user) }
@@ -178,7 +179,7 @@ internal import Reactor
   private mutating func tellFailure() -> HTTP2Event? {
     unsafe input = UnsafeRawBufferPointer(start: nil, count: 0)
     guard let failure, !failureTold else {
-      streams.removeAll()
+      if streams.count > 0 { streams.removeAll() }
       return nil
     }
     failureTold = true

@@ -37,6 +37,9 @@ enum EtcdMethod: UInt8, CaseIterable, Sendable {
     }
   }
 
+  /// A stream that goes on until its caller has enough. What is unknown may be one.
+  var isEndless: Bool { kind != .unary && self != .rangeStream && self != .snapshot }
+
   /// The call may be made again although a server may have acted on it, as long as the caller has got nothing
   /// of an answer. Fewer methods than Go's client repeats: granting or revoking a lease, moving the leader
   /// and changing an alarm (which only the request tells from reading one) have an effect each time.
