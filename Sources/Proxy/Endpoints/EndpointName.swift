@@ -71,14 +71,6 @@ public struct EndpointName: Hashable, Sendable {
     }
   }
 
-  /// The host that a certificate must be for; empty for a unix socket.
-  var host: String {
-    switch target {
-    case .tcp(let host, _): host
-    case .unix: ""
-    }
-  }
-
   // MARK: Errors
 
   /// Why an item is refused.

@@ -85,6 +85,8 @@ final class EtcdClient {
   private var connections: [UInt32: Connection] = [:]
   private var serial: UInt32 = 0
   private var jobs: [UInt32: Job] = [:]
+  /// Connections that may have something to send.
+  private var touched: Set<UInt32> = []
   /// Towards etcd; nil for plain text.
   var tls: TLSClientContext?
   private let connectTimeout: Instant.Span
@@ -157,7 +159,7 @@ final class EtcdClient {
       connection.jobs[job.stream] = nil
       if !connection.isEnded {
         connection.transport.http2.reset(job.stream, .cancel)
-        flush(connection, number)
+        touched.insert(number)
       }
     }
     job.completion?(result)
@@ -188,7 +190,7 @@ final class EtcdClient {
       GRPCMessage.end(&frame, from: 0)
       _ = unsafe connection.transport.http2.send(stream, frame.bytes, endStream: job.each == nil)
     }
-    flush(connection, number)
+    touched.insert(number)
   }
 
   // MARK: Connections
@@ -238,7 +240,7 @@ final class EtcdClient {
     if connection.isEnded {
       remove(connection, number)
     } else {
-      flush(connection, number)
+      touched.insert(number)
     }
   }
 
@@ -375,7 +377,13 @@ final class EtcdClient {
     connections[number] = nil
   }
 
-  private func flush(_ connection: Connection, _ number: UInt32) {
-    connection.transport.flush(core.kernel, token(Operation.send, number))
+  /// The end of a turn: sends what has come together. Not before, since what is handed to the kernel must stay as it is until
+  /// the turn is over.
+  func flush() {
+    for number in touched {
+      guard let connection = connections[number], !connection.isEnded, !connection.isConnecting else { continue }
+      connection.transport.flush(core.kernel, token(Operation.send, number))
+    }
+    touched.removeAll(keepingCapacity: true)
   }
 }

@@ -103,6 +103,8 @@ final class ProxyControl: ControlCore<ProxyMessage> {
     }
   }
 
+  override func finishTurn() { client.flush() }
+
   override func coreRang() {
     for (core, mailbox) in shared.pageRequests.enumerated() {
       while let request = mailbox.pop() {

@@ -175,8 +175,9 @@ final class ProxyCore: Core, Acceptor.Host {
     }
     starting.removeAll(keepingCapacity: true)
     relievePressure()
-    settleUpstreams()
+    // Clients first: one that ends takes its calls away from etcd, and what was handed to the kernel must not be added to.
     settleClients()
+    settleUpstreams()
     schedulePatient()
     feedStarved()
     if gate.isDrained { finish() }
@@ -188,8 +189,10 @@ final class ProxyCore: Core, Acceptor.Host {
       let isOver = upstreams.edit(handle) { connection in
         connection.isTouched = false
         if connection.phase != .ended && !connection.isConnecting {
-          connection.transport.flush(kernel, upstreamToken(Operation.send, handle), isPatient: true)
-          if connection.transport.owesLittle { patientUpstreams.append(handle) }
+          let isPatient = !connection.mustSend
+          connection.mustSend = false
+          connection.transport.flush(kernel, upstreamToken(Operation.send, handle), isPatient: isPatient)
+          if isPatient, connection.transport.owesLittle { patientUpstreams.append(handle) }
         }
         return connection.phase == .ended && !connection.isConnecting && !connection.transport.isInFlight
       }
@@ -206,18 +209,19 @@ final class ProxyCore: Core, Acceptor.Host {
       Token(owner: Owner.core, operation: CoreTimer.patience, handle: Handle(slot: 0, generation: 0)))
   }
 
+  /// Notes who has waited long enough. They send with all others: more may be added in this turn.
   private func flushPatient() {
     patientTimer = .none
     for handle in patientUpstreams {
       _ = upstreams.edit(handle) { connection in
-        guard connection.phase != .ended, !connection.isConnecting else { return }
-        connection.transport.flush(kernel, upstreamToken(Operation.send, handle))
+        connection.mustSend = true
+        touch(&connection, handle)
       }
     }
     for handle in patientClients {
       _ = clients.edit(handle) { connection in
-        guard connection.phase != .ended else { return }
-        connection.transport.flush(kernel, clientToken(Operation.send, handle))
+        connection.mustSend = true
+        touch(&connection, handle)
       }
     }
     patientUpstreams.removeAll(keepingCapacity: true)
@@ -242,8 +246,12 @@ final class ProxyCore: Core, Acceptor.Host {
 
   private func settle(_ connection: inout ClientConnection, _ handle: Handle) {
     guard connection.phase != .ended else { return }
-    let isPatient = connection.phase == .http2
-    connection.transport.flush(kernel, clientToken(Operation.send, handle), isPatient: isPatient)
+    let isPatient = connection.phase == .http2 && !connection.mustSend
+    connection.mustSend = false
+    // Behind a page comes the next one or the end, behind the last frame the end.
+    let isPrompt = connection.phase == .http1 || connection.phase == .closing || connection.isDraining
+    connection.transport.flush(
+      kernel, clientToken(Operation.send, handle), isPatient: isPatient, isPrompt: isPrompt)
     if isPatient, connection.transport.owesLittle { patientClients.append(handle) }
     let isSilent = connection.transport.isBroken || !connection.transport.owesOutput
     let hasLeft = connection.peerEnded && connection.phase != .http1

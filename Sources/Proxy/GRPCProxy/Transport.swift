@@ -62,14 +62,16 @@ struct Transport: ~Copyable {
   // MARK: Out
 
   /// Sends what waits, unless a send is under way, the socket is full, or it can wait for company.
-  mutating func flush(_ kernel: Kernel, _ token: Token, isPatient: Bool = false) {
+  ///
+  /// - Parameter isPrompt: the end of the send must be known at once, for it is what the owner waits for.
+  mutating func flush(_ kernel: Kernel, _ token: Token, isPatient: Bool = false, isPrompt: Bool = false) {
     guard !isSending, !awaitsRoom, !isBroken, !isPatient || !owesLittle else { return }
     if tls != nil { encrypt() }
     let bytes = unsafe tls == nil ? http2.output.bytes : cipher.bytes
     guard bytes.count > 0 else { return }
     isSending = true
     asked = bytes.count
-    unsafe kernel.send(descriptor, bytes, prompt: bytes.count >= Self.promptBytes, token)
+    unsafe kernel.send(descriptor, bytes, prompt: isPrompt || bytes.count >= Self.promptBytes, token)
   }
 
   private mutating func encrypt() {
