@@ -5,8 +5,8 @@ internal import Reactor
 extension ProxyCore {
   /// Whether a method's messages are looked into.
   func rewrites(_ method: EtcdMethod) -> Bool {
-    if let namespace = shared.namespace { return method.carriesKeys || namespace.isStrict }
-    return method == .memberList && members != nil
+    if method == .memberList { return members != nil }
+    return shared.namespace.map { method.carriesKeys || $0.isStrict } ?? false
   }
 
   /// Nothing to do before the call begins; false when the call must wait for a decision.
