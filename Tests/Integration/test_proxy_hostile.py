@@ -40,7 +40,21 @@ def others(proxy):
         made.check()
         yield made
         made.check()
+        # Of all calls, only the watch is left.
+        until(lambda: open_calls(started) == 1, 10, "the end of every other call")
         watch.cancel()
+
+
+def open_calls(proxy):
+    """Calls that have begun and not ended, by the proxy's own count."""
+    with net.connect(proxy.address) as client:
+        client.sendall(b"GET /proxy/metrics HTTP/1.0\r\n\r\n")
+        text = net.read_to_end(client).decode()
+
+    def total(name):
+        return sum(int(count) for count in re.findall(rf"^grpc_server_{name}_total{{.*}} (\d+)$", text, re.M))
+
+    return total("started") - total("handled")
 
 
 def read_request(key, **fields):

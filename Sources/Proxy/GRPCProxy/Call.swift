@@ -62,7 +62,8 @@ struct Call: ~Copyable {
   var responseFrames = MessageFramer()
   /// Messages are rewritten on their way, so they are collected first.
   var rewrites = false
-  /// Bytes taken in for it whose credit waits, because much of what was made of them has not left: the client's and etcd's.
+  /// Bytes taken in for it whose credit waits, because much of what was made of them has not left: the client's
+  /// and etcd's.
   var owedRequest = 0
   var owedAnswer = 0
   var inbox: ByteBuffer

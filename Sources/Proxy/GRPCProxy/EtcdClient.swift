@@ -377,11 +377,13 @@ final class EtcdClient {
     connections[number] = nil
   }
 
-  /// The end of a turn: sends what has come together. Not before, since what is handed to the kernel must stay as it is until
-  /// the turn is over.
+  /// The end of a turn: sends what has come together. Not before, since what is handed to the kernel must stay as
+  /// it is until the turn is over.
   func flush() {
     for number in touched {
-      guard let connection = connections[number], !connection.isEnded, !connection.isConnecting else { continue }
+      guard let connection = connections[number], !connection.isEnded, !connection.isConnecting else {
+        continue
+      }
       connection.transport.flush(core.kernel, token(Operation.send, number))
     }
     touched.removeAll(keepingCapacity: true)

@@ -56,8 +56,8 @@ extension ProxyCore {
     if endStream { failAlone(id, .internal, "server closed the stream without sending trailers") }
   }
 
-  /// etcd's credit for bytes that were collected: at once, so that a message can be longer than a window, unless much of what was
-  /// made of them waits for the client.
+  /// etcd's credit for bytes that were collected: at once, so that a message can be longer than a window, unless
+  /// much of what was made of them waits for the client.
   private func answerCredit(_ call: inout Call, _ count: Int) -> Int {
     call.owedAnswer += count
     guard call.response.count < Limits.upstreamStreamWindow else { return 0 }

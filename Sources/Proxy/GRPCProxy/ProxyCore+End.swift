@@ -24,6 +24,7 @@ extension ProxyCore {
     _ = calls.edit(id) { call in
       dropUpstream(&call, .cancel)
       connection.transport.http2.reset(call.stream, code)
+      count(call, .canceled)
     }
     touch(&connection, handle)
     forget(id, &connection)
@@ -58,8 +59,14 @@ extension ProxyCore {
     connection.transport.http2.sendHeaders(call.stream, outgoing, endStream: true)
     // What has not left by now never will; the reset also ends a client's half that is still open.
     connection.transport.http2.reset(call.stream, .noError)
-    shared.counters.handled(call.method, code, after: now - call.started, core: index)
+    count(call, code)
     shared.counters.failed(code, core: index)
+  }
+
+  /// Counts how a call ended: once, although what etcd answered in full may still wait for the client.
+  func count(_ call: borrowing Call, _ code: GRPCStatus.Code) {
+    guard call.phase != .finishing else { return }
+    shared.counters.handled(call.method, code, after: now - call.started, core: index)
   }
 
   /// Tells etcd that nobody waits for the answer.
@@ -105,7 +112,7 @@ extension ProxyCore {
       let gone: Call? = calls.edit(id) { dropUpstream(&$0, .cancel) } == nil ? nil : calls.remove(id)
       guard let gone else { return }
       timers.cancel(gone.timer)
-      shared.counters.handled(gone.method, .canceled, after: now - gone.started, core: index)
+      count(gone, .canceled)
     }
     connection.calls = 0
   }

@@ -18,7 +18,8 @@ extension ProxyCore {
     }
     if connection.isHoarding, pool.bytesInUse > Limits.bufferedBytesAClient {
       return refuseCall(
-        &connection, stream, method, .resourceExhausted, "too many answers wait to be read on this connection")
+        &connection, stream, method, .resourceExhausted,
+        "too many answers wait to be read on this connection")
     }
     var call = Call(client: handle, stream: stream, method: method, now: now, pool)
     HeaderRecord.write(fields, into: &call.head)
@@ -133,8 +134,8 @@ extension ProxyCore {
     return call.rewrites ? requestCredit(&call, 0) : fresh
   }
 
-  /// The client's credit for bytes that were collected: at once, so that a message can be longer than a window, unless much of
-  /// what was made of them waits for etcd.
+  /// The client's credit for bytes that were collected: at once, so that a message can be longer than a window,
+  /// unless much of what was made of them waits for etcd.
   private func requestCredit(_ call: inout Call, _ count: Int) -> Int {
     call.owedRequest += count
     guard call.request.count - call.passed < Limits.clientStreamWindow else { return 0 }
@@ -160,7 +161,7 @@ extension ProxyCore {
   func clientCancelled(_ id: Handle, _ connection: inout ClientConnection) {
     _ = calls.edit(id) { call in
       dropUpstream(&call, .cancel)
-      shared.counters.handled(call.method, .canceled, after: now - call.started, core: index)
+      count(call, .canceled)
     }
     forget(id, &connection)
   }

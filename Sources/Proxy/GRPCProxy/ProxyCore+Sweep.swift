@@ -33,11 +33,12 @@ extension ProxyCore {
       // Half a TLS handshake, or a connection that never says anything: it holds a descriptor that others need.
       shared.counters.add(.handshakeFailures, core: index)
       endClient(&connection, handle)
-    case .closing where now - connection.progressed >= Limits.greetingTime && connection.transport.awaitsRoom:
-      endClient(&connection, handle)
+    case .closing where connection.transport.awaitsRoom:
+      if now - connection.progressed >= Limits.greetingTime { endClient(&connection, handle) }
     case .http1: lookAtVisitor(&connection, handle)
-    case .http2 where !connection.transport.http2.peerSettingsSeen && now - connection.opened >= Limits.greetingTime:
+    case .http2 where !connection.transport.http2.peerSettingsSeen:
       // The beginning of a preface, and then nothing: HTTP/2 has not begun.
+      guard now - connection.opened >= Limits.greetingTime else { return }
       shared.counters.add(.handshakeFailures, core: index)
       endClient(&connection, handle)
     case .http2:

@@ -175,7 +175,8 @@ final class ProxyCore: Core, Acceptor.Host {
     }
     starting.removeAll(keepingCapacity: true)
     relievePressure()
-    // Clients first: one that ends takes its calls away from etcd, and what was handed to the kernel must not be added to.
+    // Clients first: one that ends takes its calls away from etcd, and what was handed to the kernel must not be
+    // added to.
     settleClients()
     settleUpstreams()
     schedulePatient()
