@@ -34,7 +34,9 @@ import Testing
         return
       }
     }
-    #expect(tally.sequences < 100 || tally.agreedErrors > tally.sequences / 3, "\(tally)")
+    // One seed alone may end early; many must have had something to agree on.
+    guard tally.sequences >= 100 else { return }
+    #expect(tally.agreedErrors > tally.sequences / 3, "\(tally)")
     #expect(tally.frames > tally.sequences * 5, "\(tally)")
   }
 
