@@ -88,6 +88,7 @@ internal import Reactor
   var streamWindow = HTTP2Settings.standardWindow
 
   // The connection as a whole.
+  var hasGreeted = false
   var peerSettingsSeen = false
   var settingsAcknowledged = false
   var peerMaxConcurrent = Limits.http2StreamsBeforeSettings
@@ -122,7 +123,7 @@ internal import Reactor
       stage = .header
       output.append(Self.preface)
       produced = UInt64(output.count)
-      sendSettings()
+      greet()
     }
   }
 
@@ -221,7 +222,7 @@ internal import Reactor
     left &-= size
     guard left == 0 else { return .starved }
     stage = .header
-    sendSettings()
+    greet()
     return .again
   }
 
@@ -253,6 +254,7 @@ internal import Reactor
   /// theirs with `forEachUser`, has been told.
   mutating func fail(_ code: HTTP2Code, _ reason: StaticString) -> Step {
     guard stage != .failed else { return .again }
+    greet()
     writeGoAway(last: min(lastPeerStream, lastAccepted), code, reason)
     unsafe context.counters.connectionErrors &+= 1
     if code == .enhanceYourCalm { unsafe context.counters.floods &+= 1 }

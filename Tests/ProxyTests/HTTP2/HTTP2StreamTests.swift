@@ -8,7 +8,11 @@ import Testing
   // MARK: The beginning
 
   @Test func greets() {
+    // A server waits for the preface: the client might speak HTTP/1.1.
     let server = HTTP2TestConnection(.server)
+    #expect(server.feed(Array(clientPreface.dropLast())).isEmpty)
+    #expect(server.sentBytes().isEmpty)
+    #expect(server.feed(Array(clientPreface.suffix(1))).isEmpty)
     #expect(server.sentBytes().starts(with: [0, 0, 18, 4, 0]))
     let client = HTTP2TestConnection(.client)
     let bytes = client.sentBytes()
