@@ -20,7 +20,7 @@ setup: ## install the packages that are missing (apt-get; root or sudo)
 build: ## release build: .build/release/ringway
 	$(SWIFT) build $(RELEASE)
 
-run: setup build ## the gateway on 127.0.0.1:23791, with a throw-away etcd if none runs; ARGS="…" adds flags
+run: setup build ## the gRPC proxy on 127.0.0.1:23790 and the gateway on 127.0.0.1:23791, with a throw-away etcd if none runs
 	@scripts/run.sh $(ARGS)
 
 test: setup ## all tests, in the end against a real etcd; PYTEST_ARGS="…" for the integration tests
@@ -33,13 +33,15 @@ SEEDS ?= 100000
 sim: setup ## the simulations in release, SEEDS=100000 for the pump and a hundredth of it for whole gateways; SEED=n repeats one
 	@scripts/sim.sh $(SEEDS) $(SEED)
 
-bench: setup build ## compare with etcd's gateway and HAProxy, about ten minutes
+bench: setup build ## compare with etcd's gateway and gRPC proxy and with HAProxy, about fifteen minutes
 	$(MAKE) -C Benchmarks
 	$(PYTHON) Benchmarks/gateway.py
+	$(PYTHON) Benchmarks/proxy.py
 
-bench-quick: setup build ## the same with fewer runs, about three minutes
+bench-quick: setup build ## the same with fewer runs, about five minutes
 	$(MAKE) -C Benchmarks
 	$(PYTHON) Benchmarks/gateway.py --quick
+	$(PYTHON) Benchmarks/proxy.py --quick
 
 lint: ## check the format of the Swift code
 	$(SWIFT) format lint --strict $(FORMAT)

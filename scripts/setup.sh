@@ -34,6 +34,7 @@ need iproute2 command -v ip
 need iptables command -v iptables
 need openssl command -v openssl
 need curl command -v curl
+need nghttp2-client command -v h2load
 
 if ! command -v swift >/dev/null; then
   echo "Swift 6.2 or newer is missing; https://www.swift.org/install/linux tells how to install it." >&2

@@ -1,4 +1,4 @@
-"""etcd's answers and the proxy's, case by case and field by field. RINGWAY_PROXY=etcd shows how etcd's own does."""
+"""etcd's answers and the proxy's, case by case and field by field. See README.md for how to add one."""
 
 import importlib
 import itertools
@@ -46,7 +46,8 @@ def play(case, way, client):
     run.begin()
     try:
         case.play(run)
-    except Exception as error:  # an answer that the case cannot go on with: the record is compared up to there
+    except Exception as error:
+        # An answer that the case cannot go on with: the record is compared up to there.
         run.note("the case", stopped=repr(error))
     finally:
         run.end()

@@ -23,7 +23,8 @@ def test_token_that_ran_out(release, places, authority, tmp_path):
     """Tokens of one second: when etcd no longer takes one, the proxy says what etcd says."""
     private, public = tmp_path / "private", tmp_path / "public"
     subprocess.run(["openssl", "genrsa", "-out", private, "2048"], check=True, capture_output=True)
-    subprocess.run(["openssl", "rsa", "-in", private, "-pubout", "-out", public], check=True, capture_output=True)
+    subprocess.run(
+        ["openssl", "rsa", "-in", private, "-pubout", "-out", public], check=True, capture_output=True)
     place = Place(release, False, True, authority, tmp_path, extra=[
         "--auth-token", f"jwt,pub-key={public},priv-key={private},sign-method=RS256,ttl=1s"])
     way = Way(place, None)

@@ -337,8 +337,6 @@ import Testing
     for (flag, beginning) in [
       ("--insecure-skip-tls-verify", "--insecure-skip-tls-verify was given, this grpc proxy process skips"),
       ("--experimental-leasing-prefix=x", "--experimental-leasing-prefix has no effect"),
-      ("--experimental-serializable-ordering", "--experimental-serializable-ordering has no effect"),
-      ("--enable-pprof", "--enable-pprof has no effect"),
       ("--listen-addr=127.0.0.1:1", "--advertise-client-url was not given"),
       ("--listen-addr=10.0.0.1:23790", "--advertise-client-url was not given"),
     ] {

@@ -16,6 +16,8 @@ struct Call: ~Copyable {
 
   let client: Handle
   let stream: UInt32
+  /// The client's socket, for the log.
+  var descriptor: Int32 = -1
   let method: EtcdMethod
   let started: Instant
   var phase = Phase.waiting
@@ -60,10 +62,16 @@ struct Call: ~Copyable {
   /// Where the messages begin and end, for the limits on their size.
   var requestFrames = MessageFramer()
   var responseFrames = MessageFramer()
+  /// The answer's head is held back until its revision is known, and answers thrown away for theirs.
+  var isOrdered = false
+  var staleAnswers = 0
+  /// The lease that is being looked up, and the one that may be used (`--namespace-strict`).
+  var awaitedLease: Int64 = 0
+  var clearedLease: Int64 = 0
   /// Messages are rewritten on their way, so they are collected first.
   var rewrites = false
-  /// Bytes taken in for it whose credit waits, because much of what was made of them has not left: the client's
-  /// and etcd's.
+  /// Bytes taken in for it whose credit waits, because much of what was made of them has not left: the
+  /// client's and etcd's.
   var owedRequest = 0
   var owedAnswer = 0
   var inbox: ByteBuffer

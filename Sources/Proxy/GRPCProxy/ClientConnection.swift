@@ -43,8 +43,6 @@ struct ClientConnection: ~Copyable {
   /// Calls open on it.
   var calls = 0
   var isTouched = false
-  /// What it has to send has waited for company long enough.
-  var mustSend = false
   /// It leaves too much unread to be given more.
   var isHoarding = false
   /// GOAWAY has been sent for the last time: it ends with its last call.

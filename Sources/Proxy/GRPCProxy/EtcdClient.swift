@@ -41,6 +41,8 @@ final class EtcdClient {
     /// For streams: every message as it comes.
     let each: (([UInt8]) -> Void)?
     fileprivate var completion: Completion?
+    /// Sent as `token`, if not empty.
+    fileprivate var credentials: [UInt8] = []
     fileprivate var received: [UInt8] = []
     fileprivate var status = 0
     fileprivate var stream: UInt32 = 0
@@ -111,9 +113,10 @@ final class EtcdClient {
 
   /// Makes a unary call.
   func call(
-    _ path: String, _ message: [UInt8], at endpoint: Endpoint, within limit: Instant.Span, _ completion: @escaping Completion
+    _ path: String, _ message: [UInt8], at endpoint: Endpoint, within limit: Instant.Span, token: [UInt8] = [],
+    _ completion: @escaping Completion
   ) {
-    begin(path, message, endpoint, limit, nil, completion)
+    begin(path, message, endpoint, limit, nil, token: token, completion)
   }
 
   /// Opens a stream of answers; `completion` is called when it ends.
@@ -131,11 +134,12 @@ final class EtcdClient {
 
   @discardableResult private func begin(
     _ path: String, _ message: [UInt8]?, _ endpoint: Endpoint, _ limit: Instant.Span?, _ each: (([UInt8]) -> Void)?,
-    _ completion: @escaping Completion
+    token credentials: [UInt8] = [], _ completion: @escaping Completion
   ) -> Job {
     serial &+= 1
     let job = Job(
       path: path, message: message, endpoint: endpoint, serial: serial, each: each, completion: completion)
+    job.credentials = credentials
     jobs[job.serial] = job
     if let limit { job.timer = core.timers.schedule(at: core.now + limit, token(Operation.timer, job.serial)) }
     if let (number, connection) = connections.first(where: { !$0.value.isEnded && $0.value.endpoint.isSamePlace(as: endpoint) }) {
@@ -159,7 +163,7 @@ final class EtcdClient {
       connection.jobs[job.stream] = nil
       if !connection.isEnded {
         connection.transport.http2.reset(job.stream, .cancel)
-        touched.insert(number)
+        flush(connection, number)
       }
     }
     job.completion?(result)
@@ -177,6 +181,7 @@ final class EtcdClient {
       outgoing.append("te", "trailers")
     }
     outgoing.append("user-agent", "ringway")
+    if !job.credentials.isEmpty { unsafe job.credentials.withUnsafeBytes { unsafe outgoing.append("token", $0) } }
     guard
       let stream = connection.transport.http2.open(
         outgoing, endStream: job.message == nil, user: Handle(slot: 0, generation: job.serial))
@@ -190,7 +195,7 @@ final class EtcdClient {
       GRPCMessage.end(&frame, from: 0)
       _ = unsafe connection.transport.http2.send(stream, frame.bytes, endStream: job.each == nil)
     }
-    touched.insert(number)
+    flush(connection, number)
   }
 
   // MARK: Connections
@@ -240,7 +245,7 @@ final class EtcdClient {
     if connection.isEnded {
       remove(connection, number)
     } else {
-      touched.insert(number)
+      flush(connection, number)
     }
   }
 
@@ -377,13 +382,13 @@ final class EtcdClient {
     connections[number] = nil
   }
 
-  /// The end of a turn: sends what has come together. Not before, since what is handed to the kernel must stay as
-  /// it is until the turn is over.
-  func flush() {
+  /// Notes that there may be something to send: it leaves at the end of the turn, all in one.
+  private func flush(_ connection: Connection, _ number: UInt32) { touched.insert(number) }
+
+  /// The end of the core's turn.
+  func finishTurn() {
     for number in touched {
-      guard let connection = connections[number], !connection.isEnded, !connection.isConnecting else {
-        continue
-      }
+      guard let connection = connections[number], !connection.isEnded, !connection.isConnecting else { continue }
       connection.transport.flush(core.kernel, token(Operation.send, number))
     }
     touched.removeAll(keepingCapacity: true)

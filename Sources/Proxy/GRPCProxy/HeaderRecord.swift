@@ -61,10 +61,10 @@ enum HeaderRecord {
     }
   }
 
-  /// The request's path.
-  static func path(_ record: borrowing ByteBuffer, _ body: (UnsafeRawBufferPointer) -> Void) {
+  /// The values of all fields of a kind.
+  static func value(_ kind: HeaderKind, in record: borrowing ByteBuffer, _ body: (UnsafeRawBufferPointer) -> Void) {
     forEach(record) { field in
-      if field.kind == .path { unsafe body(field.value) }
+      if field.kind == kind { unsafe body(field.value) }
     }
   }
 }

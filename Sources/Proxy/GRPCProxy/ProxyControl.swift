@@ -14,6 +14,7 @@ final class ProxyControl: ControlCore<ProxyMessage> {
   private static let syncLimit = Instant.Span.seconds(5)
 
   private let shared: ProxyShared
+  private let pool = BlockPool()
   private let certificates: Certificates
   private lazy var client = EtcdClient(
     core: self, owner: Owner.client, tls: certificates.client, connectTimeout: shared.options.upstreamTimeout.span)
@@ -67,6 +68,8 @@ final class ProxyControl: ControlCore<ProxyMessage> {
     return nil
   }
 
+  override func finishTurn() { client.finishTurn() }
+
   // MARK: Hooks
 
   override func endpointsChanged(_ table: EndpointTable) {
@@ -103,14 +106,52 @@ final class ProxyControl: ControlCore<ProxyMessage> {
     }
   }
 
-  override func finishTurn() { client.flush() }
-
   override func coreRang() {
+    for (core, mailbox) in shared.leaseQuestions.enumerated() {
+      while let question = mailbox.pop() { lookUp(question, for: core) }
+    }
     for (core, mailbox) in shared.pageRequests.enumerated() {
       while let request = mailbox.pop() {
         pages.make(request) { [unowned self] page in
           _ = group.links[core].send(.page(PageReply(request, page)), from: kernel)
         }
+      }
+    }
+  }
+
+  // MARK: Leases of a strict namespace
+
+  /// A lease may be used if nothing outside the namespace hangs on it.
+  private func lookUp(_ question: LeaseQuestion, for core: Int) {
+    func tell(_ refusal: GRPCStatus?) {
+      let answer = LeaseAnswer(call: question.call, lease: question.lease, refusal: refusal)
+      _ = group.links[core].send(.lease(answer), from: kernel)
+    }
+    guard let endpoint = bestEndpoint, let namespace = shared.namespace else {
+      return tell(GRPCStatus(.unavailable, "etcd is not reachable"))
+    }
+    var request = ByteBuffer(pool)
+    LeaseTimeToLiveRequest(id: question.lease, wantsKeys: true).encode(into: &request)
+    let message = unsafe Array(request.bytes)
+    client.call(
+      "/etcdserverpb.Lease/LeaseTimeToLive", message, at: endpoint, within: Self.syncLimit, token: question.token
+    ) { result in
+      switch result {
+      case .failure(.status(let status)): tell(status)
+      case .failure(let failure): tell(GRPCStatus(code: .unavailable, message: Array(failure.text.utf8)))
+      case .success(let bytes):
+        let isOwn = unsafe bytes.withUnsafeBytes { bytes in
+          guard var keys = Optional(unsafe ProtoSequence(of: 5, in: bytes)) else { return false }
+          do {
+            while let key = unsafe try keys.next() {
+              guard unsafe key.starts(with: namespace.prefix) else { return false }
+            }
+            return true
+          } catch {
+            return false
+          }
+        }
+        tell(isOwn ? nil : GRPCStatus(.permissionDenied, "etcdserver: permission denied"))
       }
     }
   }

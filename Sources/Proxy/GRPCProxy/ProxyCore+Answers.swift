@@ -6,16 +6,37 @@ extension ProxyCore {
   func answerBegan(_ id: Handle, _ connection: inout UpstreamConnection) {
     heard(&connection)
     _ = calls.edit(id) { call in
+      guard !call.headSent else { return }
+      if call.isOrdered {
+        // Whether this answer is the one that the client gets shows when its message has come.
+        HeaderRecord.write(upstreamSide.received, into: &call.tail)
+        return
+      }
       call.isRepeatable = false
       releaseRequest(&call)
-      guard !call.headSent else { return }
-      call.headSent = true
-      toClient(call.client) { client in
-        outgoing.removeAll()
-        outgoing.append(answer: upstreamSide.received)
-        client.transport.http2.sendHeaders(call.stream, outgoing, endStream: false)
-      }
+      outgoing.removeAll()
+      outgoing.append(answer: upstreamSide.received)
+      sendHead(&call)
     }
+  }
+
+  /// Sends the head in `outgoing`.
+  private func sendHead(_ call: inout Call) {
+    call.headSent = true
+    toClient(call.client) { client in
+      client.transport.http2.sendHeaders(call.stream, outgoing, endStream: false)
+    }
+  }
+
+  /// The answer is the one for the client: the head that was kept goes first.
+  func sendKeptHead(_ call: inout Call) {
+    guard call.isOrdered, !call.headSent else { return }
+    call.isRepeatable = false
+    releaseRequest(&call)
+    outgoing.removeAll()
+    HeaderRecord.read(call.tail, into: outgoing)
+    call.tail.removeAll()
+    sendHead(&call)
   }
 
   /// What has gone to etcd need not be kept once etcd has answered.
@@ -32,8 +53,17 @@ extension ProxyCore {
   ) {
     heard(&connection)
     var credit = bytes.count
+    var isStale = false
     let refusal: (GRPCStatus.Code, String)?? = calls.edit(id) { call in
       if let refusal = unsafe checkAnswer(&call, bytes) { return refusal }
+      if call.isOrdered, !call.headSent {
+        unsafe call.outbox.append(bytes)
+        guard let revision = call.answeredRevision else { return nil }
+        isStale = !isInOrder(&call, revision, connection.slot)
+        if isStale { return nil }
+        sendKeptHead(&call)
+        return passCollected(&call)
+      }
       call.hasAnswered = true
       if call.rewrites {
         if call.outbox.count > Limits.largestStreamWindow, pool.bytesInUse > Limits.bufferedBytesACore {
@@ -51,13 +81,19 @@ extension ProxyCore {
       connection.transport.http2.reset(stream, .cancel)
       return failAlone(id, code, text)
     }
+    if isStale {
+      connection.transport.http2.reset(stream, .cancel)
+      return beginAnew(id)
+    }
     if credit > 0 { connection.transport.http2.credit(stream, credit) }
     // gRPC ends with trailers; a stream that ends with data has been cut short.
-    if endStream { failAlone(id, .internal, "server closed the stream without sending trailers") }
+    guard endStream else { return }
+    connection.transport.http2.reset(stream, .cancel)
+    failAlone(id, .internal, "server closed the stream without sending trailers")
   }
 
-  /// etcd's credit for bytes that were collected: at once, so that a message can be longer than a window, unless
-  /// much of what was made of them waits for the client.
+  /// etcd's credit for bytes that were collected: at once, so that a message can be longer than a window,
+  /// unless much of what was made of them waits for the client.
   private func answerCredit(_ call: inout Call, _ count: Int) -> Int {
     call.owedAnswer += count
     guard call.response.count < Limits.upstreamStreamWindow else { return 0 }
@@ -71,6 +107,7 @@ extension ProxyCore {
     while let step = unsafe call.responseFrames.next(bytes, from: &offset) {
       guard case .header(_, let length) = step else { continue }
       shared.counters.sentMessage(call.method, core: index)
+      if options.logsCalls { logMessage(call, isRequest: false, length) }
       if length > answerLimit, refusal == nil {
         refusal = (.resourceExhausted, "grpc: received message larger than max (\(length) vs. \(answerLimit))")
       }
@@ -113,19 +150,19 @@ extension ProxyCore {
     let code = GRPCStatus.Code(fields)
     let slot = connection.slot
     var isOver = true
+    var isAnew = false
     _ = calls.edit(id) { call in
       call.upstream = nil
+      // The rest of the request has nowhere to go, and a reset by etcd behind its trailers must not reach the call.
+      connection.transport.http2.reset(call.upstreamStream, .noError)
       if isHead, !call.headSent, mayTryElsewhere(call, code, slot) {
-        call.phase = .waiting
-        call.requestEnded = false
-        call.passed = 0
-        starting.append(id)
-        shared.counters.add(.retries, core: index)
         isOver = false
+        isAnew = true
         return
       }
+      if !isHead { sendKeptHead(&call) }
       if call.method.kind == .unary { routes.took(now - call.started, slot) }
-      shared.counters.handled(call.method, code, after: now - call.started, core: index)
+      count(call, code)
       call.phase = .finishing
       outgoing.removeAll()
       outgoing.append(answer: fields)
@@ -136,6 +173,7 @@ extension ProxyCore {
         isOver = false
       }
     }
+    if isAnew { beginAnew(id) }
     if isOver { forgetAlone(id) }
   }
 
@@ -198,16 +236,27 @@ extension ProxyCore {
     let failure: Bool? = calls.edit(id) { call in
       call.upstream = nil
       let isSafe = certainlyUnseen || call.method.isRead || call.method.mayBeginAnew
-      guard call.isRepeatable, !call.headSent, isSafe, call.tries < Limits.triesACall, now < call.deadline else {
-        return true
-      }
+      return !(call.isRepeatable && !call.headSent && isSafe && call.tries < Limits.triesACall && now < call.deadline)
+    }
+    switch failure {
+    case true?: failAlone(id, .unavailable, reason)
+    case false?: beginAnew(id)
+    case nil: break
+    }
+  }
+
+  /// Makes the call once more, with a stream of its own.
+  private func beginAnew(_ id: Handle) {
+    shared.counters.add(.retries, core: index)
+    starting.append(id)
+    _ = calls.edit(id) { call in
+      call.upstream = nil
       call.phase = .waiting
       call.requestEnded = false
       call.passed = 0
-      starting.append(id)
-      shared.counters.add(.retries, core: index)
-      return false
+      call.tail.removeAll()
+      call.outbox.removeAll()
+      call.responseFrames = MessageFramer()
     }
-    if failure == true { failAlone(id, .unavailable, reason) }
   }
 }

@@ -3,15 +3,22 @@ internal import Reactor
 
 /// Finding a connection for a call, and connections for calls to come.
 extension ProxyCore {
+  /// What a call leaves the endpoints in peace for when all have failed it.
+  private static let roundPause = Instant.Span.milliseconds(50)
+
   /// Gives the call a stream to etcd, or notes that it waits for one. Nothing may be under edit.
   func dispatch(_ id: Handle) {
     var reached: (client: Handle, stream: UInt32, credit: Int)?
     var failure: String?
     _ = calls.edit(id) { call in
       guard call.phase == .waiting else { return }
-      if call.rewrites && !prepareRewritten(&call) { return }
       guard let endpoint = choose(&call) else {
-        if !call.method.waitsForReady || call.tries > 0 && !mayWait(call) { failure = unreachable } else { waiting.append(id) }
+        if !call.method.waitsForReady || call.tries > 0 && !mayWait(call) {
+          failure = unreachable
+        } else {
+          waiting.append(id)
+          scheduleRetry()
+        }
         return
       }
       guard let connection = connection(to: endpoint, for: purpose(of: call.method)) else {
@@ -50,7 +57,7 @@ extension ProxyCore {
     upstreams.edit(handle) { connection -> (client: Handle, stream: UInt32, credit: Int)? in
       outgoing.removeAll()
       writeRequestHead(call, connection.endpoint)
-      let endsNow = call.clientEnded && call.request.isEmpty
+      let endsNow = call.clientEnded && call.request.isEmpty && call.inbox.isEmpty
       guard let stream = connection.transport.http2.open(outgoing, endStream: endsNow, user: id) else { return nil }
       if connection.transport.http2.openStreams == 1 { connection.asked = now }
       call.phase = .open
@@ -70,7 +77,7 @@ extension ProxyCore {
   private func writeRequestHead(_ call: borrowing Call, _ endpoint: Endpoint) {
     outgoing.append(":method", "POST")
     outgoing.append(":scheme", clientTLS == nil ? "http" : "https")
-    unsafe HeaderRecord.path(call.head) { path in unsafe outgoing.append(":path", path) }
+    unsafe HeaderRecord.value(.path, in: call.head) { path in unsafe outgoing.append(":path", path) }
     unsafe endpoint.authority.withUnsafeBytes { unsafe outgoing.append(":authority", $0) }
     HeaderRecord.forward(call.head, to: outgoing)
     outgoing.append("te", "trailers")
@@ -87,9 +94,10 @@ extension ProxyCore {
   private func choose(_ call: inout Call) -> Endpoint? {
     if let endpoint = pick(excluding: call.tried) { return endpoint }
     guard call.tries > 0 else { return nil }
-    // All have had it: from the beginning, as long as its client waits.
+    // All have had it: from the beginning, once more at once (a connection that broke is not yet an endpoint that is
+    // gone, and with a single endpoint there is no other), then after a pause as long as its client waits.
     call.tried = EndpointSet()
-    return nil
+    return Int(call.tries) < 2 * table.endpoints.count ? pick(excluding: call.tried) : nil
   }
 
   private func pick(excluding tried: EndpointSet) -> Endpoint? {
@@ -129,7 +137,8 @@ extension ProxyCore {
     }
     guard let endpoint = candidates(tried).randomElement(using: &random) else { return nil }
     // A call that was refused there leaves the choice as it is: health is not decided by one answer.
-    if current < 0 || shared.board.status(current) != .up || routes[current].retryAt > now {
+    let isThere = current >= 0 && table.endpoints.contains { $0.slot == current }
+    if !isThere || shared.board.status(current) != .up || routes[current].retryAt > now {
       shared.sticky.store(endpoint.slot, ordering: .relaxed)
     }
     return endpoint
@@ -149,7 +158,12 @@ extension ProxyCore {
       if state?.takes == true { return handle }
       isComing = isComing || state?.comes == true
     }
-    if !isComing, existing.count < Limits.connectionsAnEndpoint { connect(endpoint, purpose, address: 0) }
+    guard !isComing else { return nil }
+    if existing.count < Limits.connectionsAnEndpoint {
+      connect(endpoint, purpose, address: 0)
+    } else {
+      awaitsStream = true
+    }
     return nil
   }
 
@@ -193,12 +207,22 @@ extension ProxyCore {
     waiting.removeAll(keepingCapacity: true)
   }
 
-  /// Wakes those who wait when the first endpoint may be tried again.
+  /// A stream has ended on a connection that takes another one: calls may wait for just that.
+  func startIfStreamsEnded() {
+    guard awaitsStream else { return }
+    for handle in touchedUpstreams
+    where upstreams.edit(handle, { $0.phase == .ready && $0.transport.http2.canOpen }) == true {
+      awaitsStream = false
+      return startWaiting()
+    }
+  }
+
+  /// Wakes those who wait when the first endpoint may be tried again: not at once, for they have just tried.
   func scheduleRetry() {
     guard !waiting.isEmpty || !starting.isEmpty else { return }
     let due = table.endpoints.map { routes[$0.slot].retryAt }.min() ?? now
     timers.cancel(retryTimer)
     retryTimer = timers.schedule(
-      at: max(due, now), Token(owner: Owner.core, operation: CoreTimer.retry, handle: Handle(slot: 0, generation: 0)))
+      at: max(due, now + Self.roundPause), Token(owner: Owner.core, operation: CoreTimer.retry, handle: Handle(slot: 0, generation: 0)))
   }
 }

@@ -24,7 +24,7 @@ extension ProxyCore {
     _ = calls.edit(id) { call in
       dropUpstream(&call, .cancel)
       connection.transport.http2.reset(call.stream, code)
-      count(call, .canceled)
+      count(call, .internal)
     }
     touch(&connection, handle)
     forget(id, &connection)
@@ -63,7 +63,7 @@ extension ProxyCore {
     shared.counters.failed(code, core: index)
   }
 
-  /// Counts how a call ended: once, although what etcd answered in full may still wait for the client.
+  /// Counts the end of a call, once: one whose answer still waits for its client has been counted when etcd ended it.
   func count(_ call: borrowing Call, _ code: GRPCStatus.Code) {
     guard call.phase != .finishing else { return }
     shared.counters.handled(call.method, code, after: now - call.started, core: index)
@@ -169,13 +169,7 @@ extension ProxyCore {
 
   /// The last client is gone: the connections to etcd go as well.
   func finish() {
-    for slot in 0..<Limits.endpoints {
-      for purpose in Purpose.allCases {
-        for handle in routes[slot].connections[purpose.rawValue] {
-          _ = upstreams.edit(handle) { endUpstream(&$0, handle, SystemError(code: ECANCELED)) }
-        }
-      }
-    }
+    upstreams.forEach { handle, connection in endUpstream(&connection, handle, SystemError(code: ECANCELED)) }
     if upstreams.count == 0 { isFinished = true }
   }
 
@@ -196,7 +190,10 @@ extension ProxyCore {
         connection.transport.http2.goAway(.noError, "shutting down", final: true)
         connection.isDraining = true
       }
-      if now >= deadline { endClient(&connection, handle) }
+      if now >= deadline {
+        // What has just been said still leaves; who does not take it by the next sweep has had its time.
+        if connection.phase == .closing { endClient(&connection, handle) } else { connection.phase = .closing }
+      }
       touch(&connection, handle)
     }
   }

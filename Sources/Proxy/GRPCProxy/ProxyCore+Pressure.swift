@@ -1,7 +1,7 @@
 internal import Reactor
 
-/// When many bytes wait, who holds them: a client that does not read what it asked for must not use up what there
-/// is for all.
+/// When many bytes wait, who holds them: a client that does not read what it asked for must not use up what
+/// there is for all.
 extension ProxyCore {
   /// Between two looks at all calls.
   private static let weighingPause = Instant.Span.milliseconds(100)

@@ -24,7 +24,9 @@ extension ProxyCore {
     var call = Call(client: handle, stream: stream, method: method, now: now, pool)
     HeaderRecord.write(fields, into: &call.head)
     call.clientEnded = endStream
+    call.descriptor = connection.transport.descriptor
     call.rewrites = rewrites(method)
+    call.isOrdered = orders(method)
     if let text = unsafe fields.value(of: .grpcTimeout), let span = unsafe GRPCTimeout.parse(text) {
       call.deadline = now + span
     }
@@ -59,7 +61,7 @@ extension ProxyCore {
       if let refusal = unsafe checkRequest(&call, bytes) { return refusal }
       if call.rewrites {
         unsafe call.inbox.append(bytes)
-        let refusal = rewriteRequest(&call)
+        let refusal = rewriteRequest(&call, id)
         credit = requestCredit(&call, bytes.count)
         return refusal
       }
@@ -73,6 +75,19 @@ extension ProxyCore {
     if credit > 0 { connection.transport.http2.credit(stream, credit) }
   }
 
+  /// `--experimental-enable-grpc-logging`. etcd's proxy writes out what is in the messages, passwords and tokens included;
+  /// here only their size.
+  func logMessage(_ call: borrowing Call, isRequest: Bool, _ length: Int) {
+    let client = kernel.peerAddress(call.descriptor)?.description ?? "unknown"
+    let (message, field) =
+      isRequest
+      ? ("received payload logged as grpc.request.content field", "grpc.request.content")
+      : ("returned response payload logged as grpc.response.content field", "grpc.response.content")
+    log.info(
+      message, .string(field, "\(length) bytes"), .string("grpc.service", "\(call.method.service)"),
+      .string("grpc.method", "\(call.method.name)"), .string("peer.address", client))
+  }
+
   /// The end of a request came by itself.
   func requestEnded(_ id: Handle, _ connection: inout ClientConnection, _ handle: Handle) {
     unsafe requestData(
@@ -81,12 +96,13 @@ extension ProxyCore {
 
   /// The limit on what is sent to etcd, known as soon as a message's length is.
   private func checkRequest(_ call: inout Call, _ bytes: UnsafeRawBufferPointer) -> (GRPCStatus.Code, String)? {
-    let limit = call.rewrites ? min(requestLimit, Limits.collectedMessageBytes) : requestLimit
+    let limit = call.rewrites ? min(requestLimit, Limits.rewrittenRequestBytes) : requestLimit
     var refusal: (GRPCStatus.Code, String)?
     var offset = 0
     while let step = unsafe call.requestFrames.next(bytes, from: &offset) {
       guard case .header(_, let length) = step else { continue }
       shared.counters.receivedMessage(call.method, core: index)
+      if options.logsCalls { logMessage(call, isRequest: true, length) }
       if length > limit, refusal == nil {
         refusal = (.resourceExhausted, "trying to send message larger than max (\(length) vs. \(limit))")
       }
@@ -112,9 +128,10 @@ extension ProxyCore {
     guard !call.requestEnded else { return 0 }
     let whole = unsafe call.request.bytes
     let rest = unsafe UnsafeRawBufferPointer(rebasing: whole[min(call.passed, whole.count)...])
-    guard rest.count > 0 || call.clientEnded else { return 0 }
-    let taken = unsafe connection.transport.http2.send(call.upstreamStream, rest, endStream: call.clientEnded)
-    call.requestEnded = call.clientEnded && taken == rest.count
+    let isAll = call.clientEnded && call.inbox.isEmpty
+    guard rest.count > 0 || isAll else { return 0 }
+    let taken = unsafe connection.transport.http2.send(call.upstreamStream, rest, endStream: isAll)
+    call.requestEnded = isAll && taken == rest.count
     call.passed += taken
     if taken > 0 { call.hasLeft = true }
     let fresh = max(0, call.passed - call.creditedRequest)
@@ -134,8 +151,8 @@ extension ProxyCore {
     return call.rewrites ? requestCredit(&call, 0) : fresh
   }
 
-  /// The client's credit for bytes that were collected: at once, so that a message can be longer than a window,
-  /// unless much of what was made of them waits for etcd.
+  /// The client's credit for bytes that were collected: at once, so that a message can be longer than a
+  /// window, unless much of what was made of them waits for etcd.
   private func requestCredit(_ call: inout Call, _ count: Int) -> Int {
     call.owedRequest += count
     guard call.request.count - call.passed < Limits.clientStreamWindow else { return 0 }

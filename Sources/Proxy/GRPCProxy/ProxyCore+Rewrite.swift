@@ -5,19 +5,21 @@ internal import Reactor
 extension ProxyCore {
   /// Whether a method's messages are looked into.
   func rewrites(_ method: EtcdMethod) -> Bool {
-    if method == .memberList { return members != nil }
-    return shared.namespace.map { method.carriesKeys || $0.isStrict } ?? false
+    if method == .memberList, members != nil { return true }
+    guard let namespace = shared.namespace else { return false }
+    return method.carriesKeys || namespace.isStrict
   }
 
-  /// Nothing to do before the call begins; false when the call must wait for a decision.
-  func prepareRewritten(_ call: inout Call) -> Bool { true }
-
   /// Rewrites the messages of a request that are complete.
-  func rewriteRequest(_ call: inout Call) -> (GRPCStatus.Code, String)? {
+  func rewriteRequest(_ call: inout Call, _ id: Handle) -> (GRPCStatus.Code, String)? {
+    guard call.awaitedLease == 0 else { return nil }
     guard let namespace = shared.namespace, call.method != .memberList else {
       moveAll(&call.inbox, to: &call.request)
       _ = passRequest(&call)
       return nil
+    }
+    if call.inbox.count > Limits.rewrittenRequestBytes {
+      return (.resourceExhausted, "a message in a namespace may have \(Limits.rewrittenRequestBytes) bytes")
     }
     while let length = unsafe GRPCMessage.complete(call.inbox.bytes) {
       let frame = unsafe call.inbox.bytes
@@ -44,16 +46,67 @@ extension ProxyCore {
         GRPCMessage.begin(&call.request)
         call.request.append(0x0A)
         GRPCMessage.end(&call.request, from: start)
-      case .needsLeaseCheck: return (.permissionDenied, "leases cannot be checked")
+      case .needsLeaseCheck(let lease, let isRewritten):
+        guard lease == call.clearedLease || shared.ownLeases.contains(lease) else {
+          call.request.truncate(to: start)
+          return askForLease(lease, &call, id)
+        }
+        if isRewritten {
+          GRPCMessage.end(&call.request, from: start)
+        } else {
+          call.request.truncate(to: start)
+          unsafe call.request.append(UnsafeRawBufferPointer(rebasing: frame[..<length]))
+        }
       }
       call.inbox.consume(length)
     }
+    // The beginning of a message whose end will not come: etcd complains of it in its own words.
+    if call.clientEnded { moveAll(&call.inbox, to: &call.request) }
     _ = passRequest(&call)
     return nil
   }
 
+  // MARK: Leases in a strict namespace
+
+  /// Leases belong to nobody in etcd. In a strict namespace one may be used that was granted through it, or whose keys all
+  /// lie inside: etcd is asked with the client's own credentials.
+  private func askForLease(_ lease: Int64, _ call: inout Call, _ id: Handle) -> (GRPCStatus.Code, String)? {
+    var token: [UInt8] = []
+    unsafe HeaderRecord.value(.token, in: call.head) { unsafe token = Array($0) }
+    let request = LeaseQuestion(core: index, call: id, lease: lease, token: token)
+    guard shared.leaseQuestions[index].push(request) == nil else {
+      return (.resourceExhausted, "too many leases are being looked up; try again later")
+    }
+    call.awaitedLease = lease
+    shared.group.control.wake()
+    return nil
+  }
+
+  /// The control thread has looked the lease up.
+  func leaseAnswered(_ answer: LeaseAnswer) {
+    var client: Handle?
+    let refusal: (GRPCStatus.Code, String)?? = calls.edit(answer.call) { call in
+      call.awaitedLease = 0
+      call.clearedLease = answer.lease
+      client = call.client
+      return answer.refusal.map { ($0.code, String(decoding: $0.message, as: UTF8.self)) }
+        ?? rewriteRequest(&call, answer.call)
+    }
+    guard let client, let refusal, let (code, text) = refusal else { return }
+    _ = clients.edit(client) { failCall(answer.call, &$0, client, code, text) }
+  }
+
+  /// Remembers a lease that was granted through the namespace.
+  private func noteLease(_ message: UnsafeRawBufferPointer) {
+    guard let answer = unsafe try? LeaseGrantResponse(message), answer.id != 0 else { return }
+    shared.ownLeases.insert(answer.id)
+  }
+
   /// Rewrites the messages of an answer that are complete.
   func rewriteAnswer(_ call: inout Call) -> (GRPCStatus.Code, String)? {
+    if call.outbox.count > Limits.rewrittenAnswerBytes {
+      return (.resourceExhausted, "an answer in a namespace may have \(Limits.rewrittenAnswerBytes) bytes; ask for less with a limit")
+    }
     while let length = unsafe GRPCMessage.complete(call.outbox.bytes) {
       let frame = unsafe call.outbox.bytes
       let body = unsafe UnsafeRawBufferPointer(rebasing: frame[GRPCMessage.prefix..<length])
@@ -63,6 +116,7 @@ extension ProxyCore {
       if call.method == .memberList, let members {
         isNew = unsafe members.replace(in: body, into: &message)
       } else if let namespace = shared.namespace {
+        if call.method == .leaseGrant, namespace.isStrict { unsafe noteLease(body) }
         switch unsafe namespace.response(call.method, body, into: &message) {
         case .rewritten: isNew = true
         case .unchanged: break

@@ -149,7 +149,8 @@ extension ProxyCore {
     if connection.isConnecting { kernel.cancel(upstreamToken(Operation.connect, handle), on: connection.transport.descriptor) }
     let reason = "connection to etcd (\(connection.endpoint.name)) was lost: \(error)"
     connection.transport.http2.forEachUser { user in lost(user, certainlyUnseen: !wasUp, reason) }
-    if !wasUp { connectFailed(connection.endpoint, error) }
+    // Given up by ourselves it says nothing of the endpoint.
+    if !wasUp, error.code != ECANCELED { connectFailed(connection.endpoint, error) }
     touch(&connection, handle)
     startWaiting()
   }
@@ -163,10 +164,8 @@ extension ProxyCore {
 
   /// The prober has found the endpoint stopped: whatever is on its connections would wait for ever.
   func endpointHung(_ slot: Int) {
-    for purpose in Purpose.allCases {
-      for handle in routes[slot].connections[purpose.rawValue] {
-        _ = upstreams.edit(handle) { endUpstream(&$0, handle, SystemError(code: ETIMEDOUT)) }
-      }
+    upstreams.forEach { handle, connection in
+      if connection.slot == slot { endUpstream(&connection, handle, SystemError(code: ETIMEDOUT)) }
     }
   }
 
@@ -175,17 +174,21 @@ extension ProxyCore {
     let gone = table.endpoints.filter { old in !newer.endpoints.contains { $0.isSamePlace(as: old) } }
     table = newer
     for endpoint in gone {
-      routes[endpoint.slot].failures = 0
-      routes[endpoint.slot].retryAt = Instant(nanoseconds: 0)
       for purpose in Purpose.allCases {
         for handle in routes[endpoint.slot].connections[purpose.rawValue] {
           _ = upstreams.edit(handle) { connection in
-            if connection.phase == .ready { connection.phase = .draining } else { endUpstream(&connection, handle, SystemError(code: ECANCELED)) }
+            if connection.phase == .ready {
+              connection.phase = .draining
+            } else {
+              endUpstream(&connection, handle, SystemError(code: ECANCELED))
+            }
             touch(&connection, handle)
           }
           routes.remove(handle, slot: endpoint.slot, purpose)
         }
       }
+      // Whoever gets the slot next begins without a past.
+      routes.succeeded(endpoint.slot)
     }
     startWaiting()
   }

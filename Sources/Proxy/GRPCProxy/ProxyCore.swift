@@ -82,6 +82,8 @@ final class ProxyCore: Core, Acceptor.Host {
   var starting: [Handle] = []
   /// Calls for which there was none.
   var waiting: [Handle] = []
+  /// Among them are some for whom every connection had as many streams as its endpoint allows.
+  var awaitsStream = false
   var routes: Routes
   var nextAddresses: [NextAddress] = []
   /// Connections whose receive ran out of buffers.
@@ -158,6 +160,7 @@ final class ProxyCore: Core, Acceptor.Host {
     case .endpointHung(let slot): endpointHung(slot)
     case .certificates(let server, let client): (serverTLS, clientTLS) = (server, client)
     case .page(let reply): deliver(reply)
+    case .lease(let answer): leaseAnswered(answer)
     case .members(let answer): members = answer
     case .drain(let deadline): startDraining(until: deadline)
     case .stop: stopAtOnce()
@@ -168,6 +171,7 @@ final class ProxyCore: Core, Acceptor.Host {
   override func finishTurn() {
     for next in nextAddresses { connect(next.endpoint, next.purpose, address: next.address) }
     nextAddresses.removeAll(keepingCapacity: true)
+    startIfStreamsEnded()
     var next = 0
     while next < starting.count {
       dispatch(starting[next])
@@ -175,8 +179,8 @@ final class ProxyCore: Core, Acceptor.Host {
     }
     starting.removeAll(keepingCapacity: true)
     relievePressure()
-    // Clients first: one that ends takes its calls away from etcd, and what was handed to the kernel must not be
-    // added to.
+    // Clients first: one that ends takes its calls away from etcd, and what was handed to the kernel must not
+    // be added to.
     settleClients()
     settleUpstreams()
     schedulePatient()
@@ -190,10 +194,8 @@ final class ProxyCore: Core, Acceptor.Host {
       let isOver = upstreams.edit(handle) { connection in
         connection.isTouched = false
         if connection.phase != .ended && !connection.isConnecting {
-          let isPatient = !connection.mustSend
-          connection.mustSend = false
-          connection.transport.flush(kernel, upstreamToken(Operation.send, handle), isPatient: isPatient)
-          if isPatient, connection.transport.owesLittle { patientUpstreams.append(handle) }
+          connection.transport.flush(kernel, upstreamToken(Operation.send, handle), isPatient: true)
+          if connection.transport.owesLittle { patientUpstreams.append(handle) }
         }
         return connection.phase == .ended && !connection.isConnecting && !connection.transport.isInFlight
       }
@@ -210,18 +212,18 @@ final class ProxyCore: Core, Acceptor.Host {
       Token(owner: Owner.core, operation: CoreTimer.patience, handle: Handle(slot: 0, generation: 0)))
   }
 
-  /// Notes who has waited long enough. They send with all others: more may be added in this turn.
   private func flushPatient() {
     patientTimer = .none
+    // Not at once: what else this turn has for them has to leave in the same send.
     for handle in patientUpstreams {
       _ = upstreams.edit(handle) { connection in
-        connection.mustSend = true
+        connection.transport.http2.endPatience()
         touch(&connection, handle)
       }
     }
     for handle in patientClients {
       _ = clients.edit(handle) { connection in
-        connection.mustSend = true
+        connection.transport.http2.endPatience()
         touch(&connection, handle)
       }
     }
@@ -247,16 +249,16 @@ final class ProxyCore: Core, Acceptor.Host {
 
   private func settle(_ connection: inout ClientConnection, _ handle: Handle) {
     guard connection.phase != .ended else { return }
-    let isPatient = connection.phase == .http2 && !connection.mustSend
-    connection.mustSend = false
+    let isPatient = connection.phase == .http2
     // Behind a page comes the next one or the end, behind the last frame the end.
     let isPrompt = connection.phase == .http1 || connection.phase == .closing || connection.isDraining
     connection.transport.flush(
       kernel, clientToken(Operation.send, handle), isPatient: isPatient, isPrompt: isPrompt)
     if isPatient, connection.transport.owesLittle { patientClients.append(handle) }
     let isSilent = connection.transport.isBroken || !connection.transport.owesOutput
-    let hasLeft = connection.peerEnded && connection.phase != .http1
-    let isDone = connection.phase == .closing || hasLeft || connection.isDraining && connection.calls == 0
+    // An HTTP/1.1 client that has closed its side may still wait for its pages.
+    let isGone = connection.peerEnded && connection.phase != .http1
+    let isDone = connection.phase == .closing || isGone || connection.isDraining && connection.calls == 0
     if connection.transport.isBroken || isDone && isSilent { endClient(&connection, handle) }
   }
 

@@ -11,6 +11,8 @@ enum ProxyMessage: Sendable {
   case certificates(TLSServerContext?, TLSClientContext?)
   /// A page that this core has asked for.
   case page(PageReply)
+  /// A lease that this core has asked for.
+  case lease(LeaseAnswer)
   /// What MemberList answers.
   case members(MemberAnswer)
   /// Stop accepting, and be done by then.
@@ -46,6 +48,38 @@ struct PageReply: Sendable {
   }
 }
 
+/// A strict namespace's question for a lease, to be answered by the control thread.
+struct LeaseQuestion: Sendable {
+  let core: Int
+  let call: Handle
+  let lease: Int64
+  /// The client's own.
+  let token: [UInt8]
+}
+
+/// The answer to it.
+struct LeaseAnswer: Sendable {
+  let call: Handle
+  let lease: Int64
+  /// Why the lease may not be used; nil if it may.
+  let refusal: GRPCStatus?
+}
+
+/// The leases that were granted through a strict namespace. Only such a proxy takes the lock, and only for calls about leases.
+final class OwnLeases: Sendable {
+  private let numbers = Mutex<Set<Int64>>([])
+
+  func contains(_ lease: Int64) -> Bool { numbers.withLock { $0.contains(lease) } }
+
+  /// Forgetting costs no more than questions, so a full set begins anew.
+  func insert(_ lease: Int64) {
+    numbers.withLock { numbers in
+      if numbers.count >= Limits.ownLeases { numbers.removeAll() }
+      numbers.insert(lease)
+    }
+  }
+}
+
 /// What all threads of a gRPC proxy share.
 final class ProxyShared: Sendable {
   let options: GRPCProxyOptions
@@ -56,7 +90,9 @@ final class ProxyShared: Sendable {
   let group: CoreGroup<ProxyMessage>
   let backend: IOBackend
   let namespace: Namespace?
-  /// For each core, the pages it asks for.
+  let ownLeases = OwnLeases()
+  /// For each core, the leases and the pages it asks for.
+  let leaseQuestions: [Mailbox<LeaseQuestion>]
   let pageRequests: [Mailbox<PageRequest>]
   /// The endpoint that calls go to while it is well (`--balance sticky`); negative before the first choice.
   let sticky = Atomic<Int>(-1)
@@ -74,6 +110,7 @@ final class ProxyShared: Sendable {
     namespace =
       options.namespace.isEmpty
       ? nil : Namespace(prefix: Array(options.namespace.utf8), strict: options.namespaceIsStrict)
+    leaseQuestions = (0..<cores).map { _ in Mailbox(capacity: Limits.pageRequestsACore) }
     pageRequests = (0..<cores).map { _ in Mailbox(capacity: Limits.pageRequestsACore) }
   }
 

@@ -65,7 +65,8 @@ struct Transport: ~Copyable {
   ///
   /// - Parameter isPrompt: the end of the send must be known at once, for it is what the owner waits for.
   mutating func flush(_ kernel: Kernel, _ token: Token, isPatient: Bool = false, isPrompt: Bool = false) {
-    guard !isSending, !awaitsRoom, !isBroken, !isPatient || !owesLittle else { return }
+    precondition(!isSending, "two sends in one turn: the first one's bytes must stay where they are")
+    guard !awaitsRoom, !isBroken, !isPatient || !owesLittle else { return }
     if tls != nil { encrypt() }
     let bytes = unsafe tls == nil ? http2.output.bytes : cipher.bytes
     guard bytes.count > 0 else { return }

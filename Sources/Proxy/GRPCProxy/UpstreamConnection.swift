@@ -37,8 +37,6 @@ struct UpstreamConnection: ~Copyable {
   var pinged: Instant?
   var lastPing: Instant
   var isTouched = false
-  /// What it has to send has waited for company long enough.
-  var mustSend = false
   /// Why it ended, for the calls that are told.
   var cause = SystemError(code: 0)
 

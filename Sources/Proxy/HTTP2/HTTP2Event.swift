@@ -20,6 +20,7 @@ internal import Reactor
   case unprocessed(stream: UInt32, user: Handle?)
   /// The answer to `ping`.
   case pong(UInt64)
-  /// The connection is over; a GOAWAY is in the output. The last event.
+  /// The connection is over, with all streams, which `forEachUser` names until the next call of `next`; a GOAWAY is in
+  /// the output. The last event.
   case failed(HTTP2Code, StaticString)
 }

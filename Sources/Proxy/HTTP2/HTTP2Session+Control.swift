@@ -121,10 +121,9 @@ extension HTTP2Session {
     if frame.has(FrameFlag.acknowledgement) { return .event(.pong(payload)) }
     guard role == .client || isPingWelcome() else { return fail(.enhanceYourCalm, "too_many_pings") }
     guard admitAnswer(HTTP2FrameHeader.size + 8) else { return .again }
-    if patientBytes > output.count { patientBytes = 0 }
-    let isPatient = isPatient
+    let isAlone = output.isEmpty || isPatient
     writePing(payload, FrameFlag.acknowledgement)
-    patientBytes = isPatient ? output.count : 0
+    patientBytes = isAlone ? output.count : 0
     return .again
   }
 
@@ -149,8 +148,9 @@ extension HTTP2Session {
   /// Streams that the peer has not acted on, found in the table one by one.
   struct Sweep {
     var position = 0
-    /// The table as the sweep left it; streams move when somebody else changes it.
+    /// The table as the sweep left it; streams move when somebody else changes it, or it shrinks.
     var version: UInt32
+    var capacity = 0
   }
 
   mutating func takeGoAway(last: UInt32, _ code: HTTP2Code) -> Step {
@@ -164,7 +164,8 @@ extension HTTP2Session {
 
   mutating func nextUnprocessed() -> HTTP2Event? {
     guard var running = sweep else { return nil }
-    if running.version != streams.version { running.position = 0 }
+    if running.version != streams.version || running.capacity != streams.capacity { running.position = 0 }
+    running.capacity = streams.capacity
     while running.position < streams.capacity {
       let stream = streams[running.position]
       if stream.id > goAwayLast {

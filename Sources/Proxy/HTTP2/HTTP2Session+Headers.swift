@@ -58,7 +58,9 @@ extension HTTP2Session {
       return id > lastAccepted ? noiseOnly() : takeRequest(id, verdict, endsStream)
     }
     guard unsafe decode(bytes, as: .discarded) != nil else { return .again }
-    guard role == .client || id > lastAccepted || wasReset(id) else { return fail(.streamClosed, "HEADERS on a closed stream") }
+    guard role == .client || id > lastAccepted || wasReset(id) else {
+      return fail(.streamClosed, "HEADERS on a closed stream")
+    }
     return noiseOnly()
   }
 
@@ -68,7 +70,8 @@ extension HTTP2Session {
   }
 
   /// Nil when the connection has failed.
-  private mutating func decode(_ bytes: UnsafeRawBufferPointer, as block: HeaderBlock) -> HeaderDecoder.Verdict?
+  private mutating func decode(_ bytes: UnsafeRawBufferPointer, as block: HeaderBlock) -> HeaderDecoder
+    .Verdict?
   {
     let context = unsafe context
     let verdict = unsafe decoder.decode(
@@ -91,7 +94,8 @@ extension HTTP2Session {
     }
   }
 
-  private mutating func takeRequest(_ id: UInt32, _ verdict: HeaderDecoder.Verdict, _ endsStream: Bool) -> Step
+  private mutating func takeRequest(_ id: UInt32, _ verdict: HeaderDecoder.Verdict, _ endsStream: Bool)
+    -> Step
   {
     lastPeerStream = id
     if unsafe streams.count >= Int(context.settings.maxConcurrentStreams) {

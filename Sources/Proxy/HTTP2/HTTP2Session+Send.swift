@@ -89,14 +89,15 @@ extension HTTP2Session {
 
   /// Ends the stream at once. Nothing happens when it is gone already.
   mutating func reset(_ stream: UInt32, _ code: HTTP2Code) {
-    guard let position = streams.find(stream) else { return }
+    guard stage != .failed, let position = streams.find(stream) else { return }
     close(position)
     writeReset(stream, code)
     remember(stream)
   }
 
   private func openPosition(_ stream: UInt32) -> Int? {
-    guard let position = streams.find(stream), !streams[position].flags.contains(.ended) else { return nil }
+    guard stage != .failed, let position = streams.find(stream), !streams[position].flags.contains(.ended)
+    else { return nil }
     return position
   }
 
@@ -104,7 +105,8 @@ extension HTTP2Session {
 
   /// The owner has passed on `count` bytes of DATA. The peer is told when half a window has come together.
   mutating func credit(_ stream: UInt32, _ count: Int) {
-    guard let position = streams.find(stream), !streams[position].flags.contains(.peerEnded) else { return }
+    guard stage != .failed, let position = streams.find(stream), !streams[position].flags.contains(.peerEnded)
+    else { return }
     let given = streams[position].receiveSize &- streams[position].receiveWindow
     let outstanding = given &- streams[position].creditDue
     assert(count >= 0 && count <= Int(outstanding), "more is credited than was received")
@@ -142,12 +144,14 @@ extension HTTP2Session {
   /// The socket took bytes of the output. Streams that wait may go on, so call `next`. They do so when half of the
   /// output is gone: with every little that a slow socket takes they would write little frames.
   mutating func outputDrained() {
+    patientBytes = 0
     if output.count <= Limits.http2OutputBytes / 2 { outputIsFull = false }
   }
 
   /// Tells the peer to open no more streams. Not `final`: those that are under way will still be served.
   mutating func goAway(_ code: HTTP2Code, _ debug: StaticString, final: Bool) {
     guard stage != .failed else { return }
+    greet()
     if final { lastAccepted = min(lastAccepted, lastPeerStream) }
     goAwaySent = true
     writeGoAway(last: final ? lastAccepted : Self.mostStreamID, code, debug)
@@ -155,6 +159,8 @@ extension HTTP2Session {
 
   /// Asks the peer for a sign of life; `pong` brings the payload back.
   mutating func ping(_ payload: UInt64) {
-    if stage != .failed { writePing(payload, 0) }
+    guard stage != .failed else { return }
+    greet()
+    writePing(payload, 0)
   }
 }

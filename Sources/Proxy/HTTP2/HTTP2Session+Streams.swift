@@ -59,7 +59,6 @@ extension HTTP2Session {
   mutating func joinLine(_ position: Int) {
     guard !streams[position].flags.contains(.inLine) else { return }
     let id = streams[position].id
-    if turn == id { turn = 0 }
     streams[position].flags.insert(.inLine)
     streams[position].ahead = lineLast
     streams[position].behind = 0
@@ -85,7 +84,8 @@ extension HTTP2Session {
   /// The stream whose turn it is, if the connection has something to give.
   mutating func nextWritable() -> HTTP2Event? {
     while sendWindow > 0, !outputIsFull, output.count < Limits.http2OutputBytes,
-      let position = streams.find(lineFirst) {
+      let position = streams.find(lineFirst)
+    {
       leaveLine(position)
       guard streams[position].sendWindow > 0 else {
         streams[position].flags.insert(.waitsForWindow)

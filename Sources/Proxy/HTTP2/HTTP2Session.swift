@@ -88,6 +88,7 @@ internal import Reactor
   var streamWindow = HTTP2Settings.standardWindow
 
   // The connection as a whole.
+  var hasGreeted = false
   var peerSettingsSeen = false
   var settingsAcknowledged = false
   var peerMaxConcurrent = Limits.http2StreamsBeforeSettings
@@ -122,9 +123,12 @@ internal import Reactor
       stage = .header
       output.append(Self.preface)
       produced = UInt64(output.count)
-      sendSettings()
+      greet()
     }
   }
+
+  /// What waits for company has waited long enough.
+  mutating func endPatience() { patientBytes = 0 }
 
   // MARK: Looking at it
 
@@ -143,7 +147,7 @@ internal import Reactor
   var owesOutput: Bool { !output.isEmpty }
   /// What there is to send only acknowledges pings, and can wait for company: gRPC libraries ping with every other message
   /// to measure bandwidth, and a send for each acknowledgement would cost as much as the message.
-  var isPatient: Bool { output.count == patientBytes }
+  var isPatient: Bool { patientBytes > 0 && output.count == patientBytes }
   /// Streams wait for the connection's window or the output: after `outputDrained` call `next`.
   var hasWaitingStreams: Bool { lineFirst != 0 }
   /// Both sides know each other's settings.
@@ -174,7 +178,10 @@ internal import Reactor
 
   private mutating func tellFailure() -> HTTP2Event? {
     unsafe input = UnsafeRawBufferPointer(start: nil, count: 0)
-    guard let failure, !failureTold else { return nil }
+    guard let failure, !failureTold else {
+      streams.removeAll()
+      return nil
+    }
     failureTold = true
     return .failed(failure.code, failure.reason)
   }
@@ -215,7 +222,7 @@ internal import Reactor
     left &-= size
     guard left == 0 else { return .starved }
     stage = .header
-    sendSettings()
+    greet()
     return .again
   }
 
@@ -243,15 +250,16 @@ internal import Reactor
 
   // MARK: The end
 
-  /// Ends the connection for an error of the peer (RFC 9113 section 5.4.1).
+  /// Ends the connection for an error of the peer (RFC 9113 section 5.4.1). Its streams stay until the owner, who finds
+  /// theirs with `forEachUser`, has been told.
   mutating func fail(_ code: HTTP2Code, _ reason: StaticString) -> Step {
     guard stage != .failed else { return .again }
+    greet()
     writeGoAway(last: min(lastPeerStream, lastAccepted), code, reason)
     unsafe context.counters.connectionErrors &+= 1
     if code == .enhanceYourCalm { unsafe context.counters.floods &+= 1 }
     stage = .failed
     failure = (code, reason)
-    streams.removeAll()
     partial.removeAll()
     block.removeAll()
     sweep = nil

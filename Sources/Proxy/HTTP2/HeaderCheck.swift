@@ -69,8 +69,9 @@ struct HeaderCheck {
       unsafe isConnect = value.isEqual(to: "CONNECT")
       unsafe isOptions = value.isEqual(to: "OPTIONS")
       return unsafe Grammar.isToken(value)
-    case (.request, .scheme): return value.count > 0
-    case (.request, .authority): return unsafe Grammar.isVisible(value)
+    case (.request, .scheme): return unsafe Grammar.isScheme(value)
+    // Clients of etcd 3.5 send "#initially=[http://…]": what is no authority by its grammar must pass.
+    case (.request, .authority): return unsafe value.allSatisfy { $0 > 0x20 && $0 < 0x7F }
     case (.request, .path):
       if unsafe value.first == UInt8(ascii: "/") {
         pathStart = .slash
@@ -114,18 +115,23 @@ enum Grammar {
   /// Token characters, capital letters among them, as a set of the 128 ASCII codes.
   private static let token: (UInt64, UInt64) = (0x03FF_6CFA_0000_0000, 0x57FF_FFFF_C7FF_FFFE)
   private static let capitals: UInt64 = 0x07FF_FFFE
+  private static let alpha: UInt64 = 0x07FF_FFFE_07FF_FFFE
+  /// Digits, plus, minus, dot.
+  private static let schemeMarks: UInt64 = 0x03FF_6800_0000_0000
 
   /// A field name: a token in lower case.
   static func isName(_ bytes: UnsafeRawBufferPointer) -> Bool {
-    guard bytes.count > 0 else { return false }
-    for unsafe byte in unsafe bytes where !contains(token.0, token.1 & ~capitals, byte) { return false }
-    return true
+    unsafe bytes.count > 0 && bytes.allSatisfy { contains(token.0, token.1 & ~capitals, $0) }
   }
 
   static func isToken(_ bytes: UnsafeRawBufferPointer) -> Bool {
-    guard bytes.count > 0 else { return false }
-    for unsafe byte in unsafe bytes where !contains(token.0, token.1, byte) { return false }
-    return true
+    unsafe bytes.count > 0 && bytes.allSatisfy { contains(token.0, token.1, $0) }
+  }
+
+  /// RFC 3986 section 3.1.
+  static func isScheme(_ bytes: UnsafeRawBufferPointer) -> Bool {
+    guard let first = unsafe bytes.first, contains(0, alpha, first) else { return false }
+    return unsafe bytes.allSatisfy { contains(schemeMarks, alpha, $0) }
   }
 
   private static func contains(_ low: UInt64, _ high: UInt64, _ byte: UInt8) -> Bool {
@@ -137,14 +143,12 @@ enum Grammar {
   static func isValue(_ bytes: UnsafeRawBufferPointer) -> Bool {
     guard let first = unsafe bytes.first, let last = unsafe bytes.last else { return true }
     guard !isBlank(first), !isBlank(last) else { return false }
-    for unsafe byte in unsafe bytes where byte < 0x20 && byte != 9 || byte == 0x7F { return false }
-    return true
+    return unsafe bytes.allSatisfy { $0 >= 0x20 && $0 != 0x7F || $0 == 9 }
   }
 
   /// No blanks and no control characters, as in a path or an authority.
   static func isVisible(_ bytes: UnsafeRawBufferPointer) -> Bool {
-    for unsafe byte in unsafe bytes where byte <= 0x20 || byte == 0x7F { return false }
-    return true
+    unsafe bytes.allSatisfy { $0 > 0x20 && $0 != 0x7F }
   }
 
   /// The one value of `te` that HTTP/2 knows.
@@ -159,7 +163,8 @@ enum Grammar {
   static func number(_ bytes: UnsafeRawBufferPointer) -> Int64? {
     guard bytes.count > 0, bytes.count <= 18 else { return nil }
     var result: Int64 = 0
-    for unsafe byte in unsafe bytes {
+    for position in 0..<bytes.count {
+      let byte = unsafe bytes[position]
       guard byte >= UInt8(ascii: "0"), byte <= UInt8(ascii: "9") else { return nil }
       result = result &* 10 &+ Int64(byte &- UInt8(ascii: "0"))
     }

@@ -73,7 +73,8 @@
     unsafe UnsafeMutableRawBufferPointer(rebasing: arena[used...]).copyMemory(from: name)
     unsafe UnsafeMutableRawBufferPointer(rebasing: arena[middle...]).copyMemory(from: value)
     unsafe entries[count] = Entry(
-      name: Int32(used), value: Int32(middle), end: Int32(used &+ size), kind: kind, neverIndexed: neverIndexed)
+      name: Int32(used), value: Int32(middle), end: Int32(used &+ size), kind: kind,
+      neverIndexed: neverIndexed)
     used &+= size
     count &+= 1
   }

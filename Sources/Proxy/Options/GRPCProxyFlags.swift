@@ -138,12 +138,12 @@ extension GRPCProxyOptions {
     Flag("debug", \.debug, "the same as --log-level=debug"),
     Flag(
       "experimental-enable-grpc-logging", \.logsCalls,
-      "log every request and response; to look for a fault, not for good: it is slow and shows values"),
-    Flag("enable-pprof", \.pprof, "without effect; there are no profiles of Go here"),
+      "a log line for every message of every call, with its size; to look for a fault, not for good"),
+    Flag("enable-pprof", \.pprof, "serve /debug/pprof/: where the proxy stands, instead of profiles of Go"),
     Flag(
       "experimental-leasing-prefix", \.leasingPrefix, "without effect; no lease of etcd is taken for reads"),
     Flag(
       "experimental-serializable-ordering", \.serializableOrdering,
-      "without effect; reads of one connection never go backwards anyway"),
+      "ask another endpoint when an answer is older than one that was given before"),
   ]
 }

@@ -84,16 +84,7 @@ extension GRPCProxyOptions {
       )
     }
     if !leasingPrefix.isEmpty {
-      warnings.append("--experimental-leasing-prefix has no effect: no lease of etcd is taken for reads")
-    }
-    if serializableOrdering {
-      warnings.append(
-        "--experimental-serializable-ordering has no effect: reads of one connection never go backwards, "
-          + "with or without it")
-    }
-    if pprof {
-      warnings.append(
-        "--enable-pprof has no effect: these are profiles of Go; use perf, and /proxy/metrics for figures")
+      warnings.append("--experimental-leasing-prefix has no effect: consistent reads from the cache take the place of leases")
     }
     return warnings
   }

@@ -87,11 +87,11 @@ struct GRPCProxyOptions: CommandOptions {
   var debug = false
   /// `--experimental-enable-grpc-logging`: one line for every request and response.
   var logsCalls = false
-  /// `--enable-pprof`: accepted; see `startWarnings`.
+  /// `--enable-pprof`: serve `/debug/pprof/`, which shows where the proxy stands.
   var pprof = false
   /// `--experimental-leasing-prefix`: accepted; see `startWarnings`.
   var leasingPrefix = ""
-  /// `--experimental-serializable-ordering`: accepted; see `startWarnings`.
+  /// `--experimental-serializable-ordering`: reads never show an older revision than one shown before.
   var serializableOrdering = false
 }
 

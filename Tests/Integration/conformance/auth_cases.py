@@ -33,7 +33,8 @@ group.table({
         ("Auth/RoleAdd", {"name": "guest"}), ("Auth/RoleAdd", {"name": "guest"}), ("Auth/RoleGet", ROLE),
         permission(), permission(WRITE, b"h", b""), permission(READ_WRITE), permission(READ, b"x", b"\0"),
         ("Auth/RoleGet", ROLE), ("Auth/RoleList", {}),
-        ("Auth/RoleRevokePermission", {**ROLE, "key": b"h"}), ("Auth/RoleRevokePermission", {**ROLE, "key": b"h"}),
+        ("Auth/RoleRevokePermission", {**ROLE, "key": b"h"}),
+        ("Auth/RoleRevokePermission", {**ROLE, "key": b"h"}),
         ("Auth/RoleGet", ROLE), ("Auth/RoleDelete", ROLE), ("Auth/RoleDelete", ROLE), ("Auth/RoleList", {})],
     "unknown roles": [
         ("Auth/RoleGet", {"role": "ghost"}), ("Auth/RoleDelete", {"role": "ghost"}),
@@ -51,7 +52,8 @@ group.table({
 group.table({"status": [("Auth/AuthStatus", {}), ("Auth/AuthStatus", {"by": "nobody"})]}, since=(3, 5))
 group.table({
     "off: not possible": [
-        ("Auth/AuthEnable", {}), ("Auth/AuthDisable", {}), ("Auth/Authenticate", {"name": "root", "password": "x"})],
+        ("Auth/AuthEnable", {}), ("Auth/AuthDisable", {}),
+        ("Auth/Authenticate", {"name": "root", "password": "x"})],
 }, auth=False)
 group.table({
     "a token that nobody asked for": [("KV/Range", {"key": b"k", "metadata": [("token", "nonsense.1")]})],
@@ -63,11 +65,13 @@ identity = Group("identity", auth=True, hidden=["token"])
 def everything(**who):
     """One call of each kind, as that user."""
     calls = [
-        ("KV/Put", {"key": b"a/k", "value": b"v"}), ("KV/Range", {"key": b"a/k"}), ("KV/Put", {"key": b"r/k"}),
+        ("KV/Put", {"key": b"a/k", "value": b"v"}), ("KV/Range", {"key": b"a/k"}),
+        ("KV/Put", {"key": b"r/k"}),
         ("KV/Range", {"key": b"r/k"}), ("KV/Range", {"key": b"w/k"}), ("KV/Put", {"key": b"w/k"}),
         ("KV/Put", {"key": b"w/k", "prev_kv": True}), ("KV/Range", {"key": b"x"}), ("KV/Put", {"key": b"x"}),
         ("KV/Range", {"key": b"a/", "range_end": b"a0"}), ("KV/Range", {"key": b"a/", "range_end": b"b"}),
-        ("KV/Range", {"key": b"a/k", "serializable": True}), ("KV/Range", {"key": b"x", "serializable": True}),
+        ("KV/Range", {"key": b"a/k", "serializable": True}),
+        ("KV/Range", {"key": b"x", "serializable": True}),
         ("KV/Range", {"key": b"\0", "range_end": b"\0"}), ("KV/DeleteRange", {"key": b"a/k"}),
         ("KV/DeleteRange", {"key": b"x"}), ("KV/DeleteRange", {"key": b"a/", "range_end": b"\0"}),
         ("KV/Txn", {"success": [{"request_put": {"key": b"a/t"}}, {"request_range": {"key": b"r/k"}}]}),
@@ -77,9 +81,11 @@ def everything(**who):
         ("KV/Compact", {"revision": 2**40}), ("Lease/LeaseLeases", {}),
         ("Lease/LeaseTimeToLive", {"ID": 4711}), ("Lease/LeaseRevoke", {"ID": 4711}),
         ("Cluster/MemberList", {}), ("Cluster/MemberRemove", {"ID": 4711}), ("Maintenance/Status", {}),
-        ("Maintenance/Defragment", {}), ("Maintenance/Alarm", {}), ("Maintenance/HashKV", {"revision": 2**40}),
+        ("Maintenance/Defragment", {}), ("Maintenance/Alarm", {}),
+        ("Maintenance/HashKV", {"revision": 2**40}),
         ("Maintenance/MoveLeader", {"targetID": 4711}), ("Auth/UserList", {}), ("Auth/RoleList", {}),
-        ("Auth/UserGet", {"name": "alice"}), ("Auth/UserGet", {"name": "bob"}), ("Auth/RoleGet", {"role": "limited"}),
+        ("Auth/UserGet", {"name": "alice"}), ("Auth/UserGet", {"name": "bob"}),
+        ("Auth/RoleGet", {"role": "limited"}),
         ("Auth/UserAdd", {"name": "mallory", "password": "x"}), ("Auth/AuthEnable", {}),
         ("Auth/UserChangePassword", {"name": "ghost", "password": "x"})]
     return [(name, {**fields, **who}) for name, fields in calls]

@@ -14,7 +14,8 @@ PATHS = {
 }
 
 group.table({
-    name: [("KV/Range", {"key": b"k", "path": path}), ("KV/Range", {"key": b"k"})] for name, path in PATHS.items()})
+    name: [("KV/Range", {"key": b"k", "path": path}), ("KV/Range", {"key": b"k"})]
+    for name, path in PATHS.items()})
 
 group.table({
     "compressed": [
@@ -29,14 +30,17 @@ group.table({
     "truncated message": [("KV/Range", {"raw": b"\x0a\x05ab"}), ("KV/Range", {"key": b"k"})],
     "wrong wire type": [("KV/Put", {"raw": b"\x08\x01"}), ("KV/Txn", {"raw": b"\x12\x02\x0a\x55"})],
     "endless number": [("KV/Range", {"raw": b"\x18" + b"\xff" * 11})],
-    "empty message": [("KV/Range", {"raw": b""}), ("KV/Txn", {"raw": b""}), ("Lease/LeaseGrant", {"raw": b"", "hidden": ["ID"]})],
+    "empty message": [
+        ("KV/Range", {"raw": b""}), ("KV/Txn", {"raw": b""}),
+        ("Lease/LeaseGrant", {"raw": b"", "hidden": ["ID"]})],
 })
 group.table({
     # Fields that no release knows: etcd passes over them.
     "unknown fields": [
         ("KV/Put", {"raw": b"\x0a\x01k\x12\x01v\xf2\x3f\x03new\xf8\x3f\x05"}), ("KV/Range", {"key": b"k"})],
     "key in two halves of which the last counts": [
-        ("KV/Put", {"raw": b"\x0a\x01a\x0a\x01k\x12\x01v"}), ("KV/Range", {"key": b"\0", "range_end": b"\0"})],
+        ("KV/Put", {"raw": b"\x0a\x01a\x0a\x01k\x12\x01v"}),
+        ("KV/Range", {"key": b"\0", "range_end": b"\0"})],
 }, namespace=False)
 group.table({
     "method of a later release": [("KV/RangeStream", {"key": b"k"})],

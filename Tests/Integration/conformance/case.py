@@ -27,7 +27,8 @@ class Case:
 class Group:
     """The cases of one file.
 
-    since: first release of etcd that has the call. auth, namespace: True or False where only that makes sense.
+    since: first release of etcd that has the call. auth, namespace: True or False where only that
+    makes sense.
     slow: not played everywhere. hidden: fields whose contents differ from run to run."""
 
     def __init__(self, name, **common):
@@ -53,7 +54,7 @@ class Group:
             self._add(name, play, options)
 
     def case(self, **options):
-        """A decorator for what a table cannot say: streams, waiting, identities. The name is the function's."""
+        """A decorator for what a table cannot say; the case is called like the function."""
         def add(play):
             self._add(play.__name__.replace("_", " "), play, options)
             return play

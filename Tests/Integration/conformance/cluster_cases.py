@@ -21,7 +21,9 @@ group.table({
         ("Cluster/MemberAdd", {"peerURLs": ["not an address"]}), ("Cluster/MemberAdd", {"peerURLs": []}),
         ("Cluster/MemberUpdate", {"ID": 4711, "peerURLs": ["ftp://127.0.0.1:1"]})],
 })
-group.table({"members as the leader knows them": [("Cluster/MemberList", {"linearizable": True})]}, since=(3, 5))
+group.table({
+    "members as the leader knows them": [("Cluster/MemberList", {"linearizable": True})],
+}, since=(3, 5))
 
 
 @group.case(hidden=["ID", "peerURLs"])
@@ -62,14 +64,16 @@ maintenance.table({
         alarm(GET), alarm(ACTIVATE, NOSPACE), alarm(GET), ("KV/Put", {"key": b"k"}),
         ("KV/Range", {"key": b"k"}), alarm(DEACTIVATE, NOSPACE), alarm(GET), ("KV/Put", {"key": b"k"})],
     "alarm of another member": [
-        alarm(ACTIVATE, NOSPACE, memberID=77), alarm(GET), alarm(DEACTIVATE, NOSPACE, memberID=77), alarm(GET)],
+        alarm(ACTIVATE, NOSPACE, memberID=77), alarm(GET), alarm(DEACTIVATE, NOSPACE, memberID=77),
+        alarm(GET)],
     "move the leader to nobody": [("Maintenance/MoveLeader", {"targetID": 4711})],
 })
 maintenance.table({
     "downgrade": [
         ("Maintenance/Downgrade", {"action": 0, "version": "3.4.0"}),
         ("Maintenance/Downgrade", {"action": 0, "version": "nonsense"}),
-        ("Maintenance/Downgrade", {"action": 0, "version": "2.0.0"}), ("Maintenance/Downgrade", {"action": 2})],
+        ("Maintenance/Downgrade", {"action": 0, "version": "2.0.0"}),
+        ("Maintenance/Downgrade", {"action": 2})],
 }, since=(3, 5))
 
 
@@ -101,7 +105,8 @@ def snapshot(run):
     left = [part.remaining_bytes for part in parts]
     run.note(
         "snapshot", whole=hashlib.sha256(blob[:-32]).digest() == blob[-32:], large=len(blob) > 3_000_000,
-        last=left[-1], descending=left == sorted(left, reverse=True), headers={str(part.header) for part in parts},
+        last=left[-1], descending=left == sorted(left, reverse=True),
+        headers={str(part.header) for part in parts},
         largest=max(len(part.blob) for part in parts), **stream.ended)
 
 

@@ -1,6 +1,6 @@
 """Where Ringway answers otherwise than etcd, on purpose. Everything else has to be the same, field by field.
 
-Each entry: the name of a case, where it applies (a function of the way, or None for everywhere), and the reason. The
+Each entry: a case, the reason, and where it applies (a function of the way; without it, everywhere). The
 case is still played, so that the proxy has to survive it, but its record is not compared."""
 
 

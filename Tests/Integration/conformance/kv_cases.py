@@ -57,7 +57,8 @@ group.table({
     "keys only": [*FOUR, scan(keys_only=True)],
     "count only": [*FOUR, scan(count_only=True), scan(count_only=True, limit=2)],
     "serializable": [*FOUR, scan(serializable=True)],
-    "sorted": [*FOUR, *[scan(sort_target=target, sort_order=order) for target in range(5) for order in range(3)]],
+    "sorted": [
+        *FOUR, *[scan(sort_target=target, sort_order=order) for target in range(5) for order in range(3)]],
     "sorted and limited": [*FOUR, scan(sort_target=4, sort_order=1, limit=2), scan(sort_order=2, limit=1)],
     "unknown sort order": [*FOUR, scan(sort_order=7)],
     "revision bounds": [
@@ -67,7 +68,8 @@ group.table({
     "future revision": [*FOUR, scan(revision=Rev(100))],
     "negative revision": [*FOUR, scan(revision=-1)],
     "zero bytes and high bytes": [
-        put(b"\xff"), put(b"\xff\xff"), put(b"\0"), put(b"\xfe"), scan(b"\xff", b"\0"), scan(b"\xfe", b"\xff"),
+        put(b"\xff"), put(b"\xff\xff"), put(b"\0"), put(b"\xfe"), scan(b"\xff", b"\0"),
+        scan(b"\xfe", b"\xff"),
         scan(b"\0", b"\xff"), delete(b"\xff", range_end=b"\0"), scan(b"\0", b"\0")],
     "compact": [
         *FOUR, ("KV/Compact", {"revision": Rev(4)}), scan(revision=Rev(3)), scan(revision=Rev(4)), scan(),

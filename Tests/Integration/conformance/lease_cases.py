@@ -35,7 +35,8 @@ group.table({
     "keys of a lease": [
         grant(), put(b"k1", lease=ONE), put(b"k2", lease=ONE), put(b"k3"), left(keys=True), left()],
     "key moves to another lease": [
-        grant(), grant(TWO), put(b"k", lease=ONE), put(b"k", lease=TWO), left(keys=True), left(TWO, keys=True),
+        grant(), grant(TWO), put(b"k", lease=ONE), put(b"k", lease=TWO), left(keys=True),
+        left(TWO, keys=True),
         put(b"k", ignore_lease=True), left(TWO, keys=True), put(b"k"), left(TWO, keys=True), get(b"k")],
 })
 
@@ -106,7 +107,8 @@ def many_heartbeats_at_once(run):
     """Twenty leases, each asked for five times without waiting: as many answers, each lease's in order."""
     for number in range(20):
         run.quiet("Lease/LeaseGrant", ID=ONE + number, TTL=1000 + 100 * number)
-    stream = run.stream("Lease/LeaseKeepAlive", *[{"ID": ONE + number} for _ in range(5) for number in range(20)])
+    requests = [{"ID": ONE + number} for _ in range(5) for number in range(20)]
+    stream = run.stream("Lease/LeaseKeepAlive", *requests)
     stream.half_close()
     answers = stream.rest()
     run.note("answers", **{hex(number): [answer.TTL for answer in answers if answer.ID == number]

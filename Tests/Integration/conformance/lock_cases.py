@@ -123,7 +123,8 @@ def campaign_and_resign(run):
 def without_a_leader(run):
     run.call("Election/Proclaim", value=b"x")
     run.call("Election/Resign")
-    run.call("Election/Proclaim", leader={"name": b"chair", "key": b"chair/1001", "rev": 1, "lease": ONE}, value=b"x")
+    nobody = {"name": b"chair", "key": b"chair/1001", "rev": 1, "lease": ONE}
+    run.call("Election/Proclaim", leader=nobody, value=b"x")
 
 
 @election.case()

@@ -121,7 +121,9 @@ class Way:
         self.direct = place.connect(namespaced=Namespaced(namespace) if namespace else None)
 
     def start(self):
-        flags = self.place.proxy_flags() + (["--namespace", self.namespace.decode()] if self.namespace else [])
+        flags = self.place.proxy_flags()
+        if self.namespace:
+            flags += ["--namespace", self.namespace.decode()]
         if PROGRAM == "none":
             self.proxy = None
             self.through = self.place.connect(

@@ -70,7 +70,8 @@ class Run:
 
     def later(self, name, /, **fields):
         """Calls without waiting for the answer; `record()` does both, `cancel()` gives up."""
-        future = self.client.future(name, build(METHODS[name].request, fields, self.base), self._credentials(None))
+        request = build(METHODS[name].request, fields, self.base)
+        future = self.client.future(name, request, self._credentials(None))
         return Pending(self, name, future)
 
     def wait_until_gone(self, key):

@@ -49,7 +49,8 @@ group.table({
     "all comparisons": [put(b"k"), put(b"k"), *comparisons()],
     "comparison without value": [put(b"k"), *[txn(compare(b"k", target, EQUAL)) for target in range(5)]],
     "comparison with the value of another target": [
-        put(b"k"), txn(compare(b"k", VERSION, EQUAL, value=b"v")), txn(compare(b"k", VALUE, EQUAL, version=1))],
+        put(b"k"), txn(compare(b"k", VERSION, EQUAL, value=b"v")),
+        txn(compare(b"k", VALUE, EQUAL, version=1))],
     "comparison of a range": [
         put(b"k1"), put(b"k2"), put(b"k3", b"other"),
         txn(compare(b"k", VALUE, EQUAL, value=b"v", range_end=b"k3")),
@@ -84,7 +85,8 @@ group.table({
             do_get(b"k", range_end=b"l", revision=Rev(1)), do_get(b"k", range_end=b"l", serializable=True)])],
     "range of a future revision": [txn(then=[do_get(b"k", revision=Rev(50))])],
     "range of a compacted revision": [
-        put(b"k"), put(b"k"), ("KV/Compact", {"revision": Rev(2)}), txn(then=[do_get(b"k", revision=Rev(1))])],
+        put(b"k"), put(b"k"), ("KV/Compact", {"revision": Rev(2)}),
+        txn(then=[do_get(b"k", revision=Rev(1))])],
     "operations without key": [
         txn(then=[do_put(b"")]), txn(then=[do_get(b"")]), txn(otherwise=[do_delete(b"")])],
     "put with unknown lease": [txn(then=[do_put(b"k", lease=4711)]), get(b"k")],

@@ -84,7 +84,8 @@ def single_key(run):
 def ranges(run):
     """From a key on, everything, a range of one key: each as a watch of one stream."""
     watch = run.watch(
-        {"key": b"k2", "range_end": b"\0"}, {"key": b"\0", "range_end": b"\0"}, {"key": b"", "range_end": b"\0"},
+        {"key": b"k2", "range_end": b"\0"}, {"key": b"\0", "range_end": b"\0"},
+        {"key": b"", "range_end": b"\0"},
         {"key": b"k1", "range_end": b"k1\0"}, {"key": b"k1", "range_end": b"k3"}).created(5)
     for key in [b"k1", b"k2", b"k3", b"\0", b"\xff\xff"]:
         put(run, key)
@@ -192,9 +193,10 @@ def all_of_a_transaction_at_once(run):
 
 @group.case(slow=True)
 def long_history(run):
-    """More than a thousand revisions: etcd sends them in several turns, whose header already names the last."""
+    """More than a thousand revisions: etcd sends them in several turns, whose header names the last."""
     for _ in range(12):
-        run.quiet("KV/Txn", success=[{"request_put": {"key": b"k%d" % each, "value": b"v"}} for each in range(100)])
+        run.quiet("KV/Txn", success=[
+            {"request_put": {"key": b"k%d" % each, "value": b"v"}} for each in range(100)])
     for number in range(1100):
         put(run, b"k", b"%d" % number)
     watch = run.watch({**PREFIX, "start_revision": Rev(1)}, {**KEY, "start_revision": Rev(500)}).created(2)

@@ -1,5 +1,5 @@
-"""A Watch stream in a case. How many events etcd puts into a response is a matter of timing, and so is the order in
-which watches of one stream have their turn; what each watch is told, and in which order, is not."""
+"""A Watch stream in a case. How many events etcd puts into a response is a matter of timing, and so is the
+order in which watches of one stream have their turn; what each watch is told, and in which order, is not."""
 
 from support.calls import Silence
 from support.plain import plain
@@ -8,7 +8,7 @@ ALL_WATCHES = -1  # the id in an answer to a request for progress
 
 
 class WatchStream:
-    """Records what each watch was told. Waits with `created`, `events`, `canceled`, `progress`, `periodic`."""
+    """Records what each watch was told. Waits with `created`, `events`, `canceled`…"""
 
     def __init__(self, run, stream):
         self.run = run
@@ -106,7 +106,7 @@ class WatchStream:
             told.append(plain(response, self.run.base))
 
     def _check_revisions(self, response):
-        """Ascending, none newer than the header says, and no revision in two responses unless they are fragments."""
+        """Ascending, none newer than the header, none in two responses unless they are fragments."""
         revisions = [event.kv.mod_revision for event in response.events]
         last, is_fragmented = self.last.get(response.watch_id, (0, False))
         is_later = revisions[0] > last or (is_fragmented and revisions[0] == last)

@@ -17,7 +17,7 @@ def serialise(message):
 
 
 class Client:
-    """One channel. With `namespaced` it stands for a client inside that namespace although it talks to etcd itself."""
+    """One channel. With `namespaced`, towards etcd itself, it acts as a client inside that namespace."""
 
     def __init__(self, address, credentials=None, namespaced=None):
         options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1),
@@ -47,7 +47,8 @@ class Client:
         """The response or None, and how the call ended."""
         method = METHODS[name]
         call = self.channel.unary_unary(
-            path or method.path, request_serializer=serialise, response_deserializer=method.response.FromString)
+            path or method.path, request_serializer=serialise,
+            response_deserializer=method.response.FromString)
         try:
             response, ended = call.with_call(
                 self.outgoing(name, request), metadata=metadata, timeout=timeout, wait_for_ready=True,
@@ -64,7 +65,7 @@ class Client:
         return call.future(self.outgoing(name, request), metadata=metadata, timeout=60.0, wait_for_ready=True)
 
     def stream(self, name, *requests, metadata=(), timeout=60.0, compression=None):
-        """A stream that has sent these requests; a server stream is one whose only request is already sent."""
+        """A stream that has sent these requests."""
         made = Stream(self, name)
         for request in requests:
             made.send(request)
@@ -90,9 +91,11 @@ class Stream:
     def start(self, metadata, timeout, compression):
         channel, method = self.client.channel, self.method
         coding = {"request_serializer": serialise, "response_deserializer": method.response.FromString}
-        options = {"metadata": metadata, "timeout": timeout, "wait_for_ready": True, "compression": compression}
+        options = {
+            "metadata": metadata, "timeout": timeout, "wait_for_ready": True, "compression": compression}
         if method.streams_requests:
-            self.call = channel.stream_stream(method.path, **coding)(iter(self.requests.get, self.END), **options)
+            requests = iter(self.requests.get, self.END)
+            self.call = channel.stream_stream(method.path, **coding)(requests, **options)
         else:
             self.call = channel.unary_stream(method.path, **coding)(self.requests.get(), **options)
         threading.Thread(target=self._read, daemon=True).start()

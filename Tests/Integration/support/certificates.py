@@ -26,7 +26,8 @@ class Authority:
         request = str(self.folder / f"{name}.csr")
         extensions = self.folder / f"{name}.ext"
         extensions.write_text(f"subjectAltName={names}\nextendedKeyUsage=serverAuth,clientAuth\n")
-        self._openssl("req", *NEW_KEY, "-subj", subject or f"/CN={name}", "-keyout", self.key(name), "-out", request)
+        subject = subject or f"/CN={name}"
+        self._openssl("req", *NEW_KEY, "-subj", subject, "-keyout", self.key(name), "-out", request)
         self._openssl("x509", "-req", "-in", request, "-days", "2", "-extfile", str(extensions),
                       "-CA", self.certificate(), "-CAkey", self.key(self.name), "-CAcreateserial",
                       "-out", self.certificate(name))

@@ -10,7 +10,7 @@ IS_OURS = "RINGWAY_PROXY" not in os.environ
 
 
 class GrpcProxy(Gateway):
-    """Like Gateway: log lines come in `lines`. Listens on a port chosen here, for etcd's cannot say which it got;
+    """Like Gateway. Listens on a port chosen here, for etcd's proxy cannot say which it got;
     with `own_advertised` that is what it advertises."""
 
     word = "grpc-proxy"
@@ -19,7 +19,8 @@ class GrpcProxy(Gateway):
         self.listens_on = f"127.0.0.1:{net.free_port()}"
         if own_advertised:
             arguments = [*arguments, "--advertise-client-url", self.listens_on]
-        super().__init__("--listen-addr", self.listens_on, *arguments, ready=False, program=program, **options)
+        arguments = ["--listen-addr", self.listens_on, *arguments]
+        super().__init__(*arguments, ready=False, program=program, **options)
         if ready:
             self.wait_for("started gRPC proxy")
 

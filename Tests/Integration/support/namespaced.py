@@ -1,7 +1,7 @@
 """What a namespace means, written down a second time: the oracle for a proxy with --namespace.
 
-A client inside the namespace P sees its keys as if the rest of the store did not exist. Requests go to etcd with P in
-front, answers come back without it."""
+A client inside the namespace P sees its keys as if the rest of the store did not exist. Requests go to etcd
+with P in front, answers come back without it."""
 
 MOST = b"\0"  # as the end of a range: no end
 
@@ -73,6 +73,6 @@ class Namespaced:
             if field.name == "key" or (field.name == "name" and field.type == field.TYPE_BYTES):
                 assert value.startswith(self.prefix), f"{value} lies outside of {self.prefix}"
                 setattr(message, field.name, value[len(self.prefix):])
-            elif field.message_type is not None and field.message_type.full_name.partition(".")[0] != "authpb":
+            elif field.message_type is not None and field.message_type.file.package != "authpb":
                 for part in value if field.label == field.LABEL_REPEATED else [value]:
                     self._strip(part)

@@ -19,8 +19,10 @@ def plain(message, base):
         repeated = field.label == field.LABEL_REPEATED
         if field.message_type is not None:
             parts = [plain(part, base) for part in value] if repeated else plain(value, base)
-            # The order of members follows from their numbers, which are hidden.
-            result[field.name] = sorted(parts, key=lambda part: part.get("name", "")) if field.name in SETS else parts
+            if field.name in SETS:
+                # The order of members follows from their numbers, which are hidden.
+                parts.sort(key=lambda part: part.get("name", ""))
+            result[field.name] = parts
         elif field.name in REVISIONS:
             result[field.name] = f"{value - base:+}"
         elif field.name in MOVING:

@@ -5,7 +5,7 @@ import Testing
 @testable import Proxy
 
 /// What both ends of a simulated connection agree on: how long each body is and which byte stands where.
-final class Plan {
+final class TalkPlan {
   let seed: UInt64
   /// Streams that somebody reset.
   var killed: Set<UInt32> = []
@@ -24,14 +24,15 @@ final class Plan {
 
   func bytes(_ stream: UInt32, request: Bool, at offset: Int, count: Int) -> [UInt8] {
 
-    SimStream.bytes(of: UInt64(stream) &* 2 &+ (request ? 1 : 0), at: SimStream.nameBytes + offset, count: count)
+    SimStream.bytes(
+      of: UInt64(stream) &* 2 &+ (request ? 1 : 0), at: SimStream.nameBytes + offset, count: count)
   }
 
   func problem(_ text: String) { if problems.count < 5 { problems.append(text) } }
 }
 
 /// One call as one end sees it.
-struct Call {
+struct TalkCall {
   var sent = 0
   var received = 0
   var headSent = false
@@ -44,7 +45,7 @@ struct Call {
 }
 
 /// One end of a simulated connection.
-protocol Party: AnyObject {
+protocol TalkParty: AnyObject {
   var isFailed: Bool { get }
   func take(_ bytes: [UInt8])
   /// Up to `limit` bytes for the other end.
@@ -57,20 +58,20 @@ protocol Party: AnyObject {
 }
 
 /// Our session with an owner that behaves at random.
-final class OurParty: Party {
-  let connection: Connection
+final class OurTalkParty: TalkParty {
+  let connection: HTTP2TestConnection
   let role: HTTP2Role
-  let plan: Plan
-  var calls: [UInt32: Call] = [:]
+  let plan: TalkPlan
+  var calls: [UInt32: TalkCall] = [:]
   var done: Set<UInt32> = []
   var pings = 0
   private let mostStreams: Int
 
-  init(_ role: HTTP2Role, _ plan: Plan, _ settings: HTTP2Settings, streams: Int, pool: BlockPool) {
+  init(_ role: HTTP2Role, _ plan: TalkPlan, _ settings: HTTP2Settings, streams: Int, pool: BlockPool) {
     self.role = role
     self.plan = plan
     mostStreams = streams
-    connection = Connection(role, settings, pool: pool)
+    connection = HTTP2TestConnection(role, settings, pool: pool)
   }
 
   var isFailed: Bool { connection.session.isFailed }
@@ -93,7 +94,7 @@ final class OurParty: Party {
       if isClient {
         if user?.slot != id { plan.problem("stream \(id) came back as \(String(describing: user))") }
       } else {
-        calls[id] = Call()
+        calls[id] = TalkCall()
         connection.session.setUser(id, Handle(slot: id, generation: 1))
       }
       calls[id]?.headSeen = true
@@ -124,7 +125,8 @@ final class OurParty: Party {
 
   private func noteEnd(_ id: UInt32) {
     if calls[id]?.received != plan.size(id, request: !isClient) {
-      plan.problem("stream \(id) ended at \(calls[id]?.received ?? -1) of \(plan.size(id, request: !isClient))")
+      plan.problem(
+        "stream \(id) ended at \(calls[id]?.received ?? -1) of \(plan.size(id, request: !isClient))")
     }
     calls[id]?.seenEnd = true
     finish(id)
@@ -163,10 +165,10 @@ final class OurParty: Party {
   private func openCall() -> Bool {
     let next = connection.session.nextStream
     let size = plan.size(next, request: true)
-    let list = list(request + [("grpc-timeout", "\(next)m"), ("token", "secret.\(next % 3)")])
+    let list = headerList(goodRequest + [("grpc-timeout", "\(next)m"), ("token", "secret.\(next % 3)")])
     guard connection.session.open(list, endStream: size == 0, user: Handle(slot: next, generation: 1)) == next
     else { return false }
-    calls[next] = Call()
+    calls[next] = TalkCall()
     calls[next]?.sentEnd = size == 0
     return true
   }
@@ -175,7 +177,7 @@ final class OurParty: Party {
     if id % 4 == 1 {
       connection.session.sendResponseHead(id)
     } else {
-      connection.session.sendHeaders(id, list(response + [("x-stream", "\(id)")]), endStream: false)
+      connection.session.sendHeaders(id, headerList(goodResponse + [("x-stream", "\(id)")]), endStream: false)
     }
     calls[id]?.headSent = true
     return true
@@ -197,14 +199,14 @@ final class OurParty: Party {
     return true
   }
 
-  private func sendTrailers(_ id: UInt32, _ call: Call) -> Bool {
+  private func sendTrailers(_ id: UInt32, _ call: TalkCall) -> Bool {
     guard call.seenEnd else { return false }
     if id % 4 == 1 {
       connection.session.sendTrailersOK(id)
     } else {
       let message = String(repeating: "m", count: id % 16 == 7 ? 40_000 : 5)
       connection.session.sendHeaders(
-        id, list([("grpc-status", "5"), ("grpc-message", message)]), endStream: true)
+        id, headerList([("grpc-status", "5"), ("grpc-message", message)]), endStream: true)
     }
     calls[id]?.sentEnd = true
     finish(id)
@@ -222,7 +224,7 @@ final class OurParty: Party {
   }
 }
 
-extension Connection {
+extension HTTP2TestConnection {
   func feed(_ bytes: [UInt8], _ note: (HTTP2Event) -> Void) {
     bytes.withUnsafeBytes { bytes in
       if bytes.count > 0 { session.receive(bytes) }
@@ -232,7 +234,7 @@ extension Connection {
 }
 
 /// Lets two parties talk over pipes that cut the bytes anywhere.
-func converse(_ first: any Party, _ second: any Party, _ plan: Plan, steps: Int) {
+func converse(_ first: any TalkParty, _ second: any TalkParty, _ plan: TalkPlan, steps: Int) {
   var random = SimRandom(seed: plan.seed)
   var pipes = (ByteFIFO(), ByteFIFO())
   func move(_ limit: Int) {
@@ -262,6 +264,8 @@ func converse(_ first: any Party, _ second: any Party, _ plan: Plan, steps: Int)
     rounds += 1
   }
   guard plan.problems.isEmpty else { return }
+  // What the last bytes brought forth has to arrive as well.
+  for _ in 0..<4 { move(1 << 20) }
   first.check()
   second.check()
 }

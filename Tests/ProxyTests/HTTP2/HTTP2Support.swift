@@ -3,7 +3,7 @@ import Reactor
 @testable import Proxy
 
 /// A frame as a test writes or reads it.
-struct Frame: Equatable, CustomStringConvertible {
+struct TestFrame: Equatable, CustomStringConvertible {
   var type: UInt8
   var flags: UInt8 = 0
   var stream: UInt32 = 0
@@ -12,7 +12,7 @@ struct Frame: Equatable, CustomStringConvertible {
   var bytes: [UInt8] {
     let length = payload.count
     return [UInt8(length >> 16 & 255), UInt8(length >> 8 & 255), UInt8(length & 255), type, flags]
-      + Frame.number(stream) + payload
+      + TestFrame.number(stream) + payload
   }
 
   var description: String {
@@ -20,9 +20,9 @@ struct Frame: Equatable, CustomStringConvertible {
   }
 
   /// Of RST_STREAM.
-  var code: UInt32 { payload.count < 4 ? .max : Frame.read(payload, 0) }
+  var code: UInt32 { payload.count < 4 ? .max : TestFrame.read(payload, 0) }
   /// Of GOAWAY.
-  var goAwayCode: UInt32 { payload.count < 8 ? .max : Frame.read(payload, 4) }
+  var goAwayCode: UInt32 { payload.count < 8 ? .max : TestFrame.read(payload, 4) }
 
   static func number(_ value: UInt32) -> [UInt8] {
     [UInt8(value >> 24), UInt8(value >> 16 & 255), UInt8(value >> 8 & 255), UInt8(value & 255)]
@@ -32,28 +32,28 @@ struct Frame: Equatable, CustomStringConvertible {
     (0..<4).reduce(0) { $0 << 8 | UInt32(bytes[at + $1]) }
   }
 
-  static func settings(_ pairs: [(UInt16, UInt32)] = []) -> Frame {
-    Frame(type: 4, payload: pairs.flatMap { [UInt8($0.0 >> 8), UInt8($0.0 & 255)] + number($0.1) })
+  static func settings(_ pairs: [(UInt16, UInt32)] = []) -> TestFrame {
+    TestFrame(type: 4, payload: pairs.flatMap { [UInt8($0.0 >> 8), UInt8($0.0 & 255)] + number($0.1) })
   }
-  static let settingsAck = Frame(type: 4, flags: 1)
+  static let settingsAck = TestFrame(type: 4, flags: 1)
 
-  static func data(_ stream: UInt32, _ bytes: [UInt8], end: Bool = false) -> Frame {
-    Frame(type: 0, flags: end ? 1 : 0, stream: stream, payload: bytes)
+  static func data(_ stream: UInt32, _ bytes: [UInt8], end: Bool = false) -> TestFrame {
+    TestFrame(type: 0, flags: end ? 1 : 0, stream: stream, payload: bytes)
   }
-  static func headers(_ stream: UInt32, _ fields: [(String, String)], end: Bool = false) -> Frame {
-    Frame(type: 1, flags: end ? 5 : 4, stream: stream, payload: block(fields))
+  static func headers(_ stream: UInt32, _ fields: [(String, String)], end: Bool = false) -> TestFrame {
+    TestFrame(type: 1, flags: end ? 5 : 4, stream: stream, payload: block(fields))
   }
-  static func reset(_ stream: UInt32, _ code: UInt32) -> Frame {
-    Frame(type: 3, stream: stream, payload: number(code))
+  static func reset(_ stream: UInt32, _ code: UInt32) -> TestFrame {
+    TestFrame(type: 3, stream: stream, payload: number(code))
   }
-  static func window(_ stream: UInt32, _ increment: UInt32) -> Frame {
-    Frame(type: 8, stream: stream, payload: number(increment))
+  static func window(_ stream: UInt32, _ increment: UInt32) -> TestFrame {
+    TestFrame(type: 8, stream: stream, payload: number(increment))
   }
-  static func ping(_ value: UInt8 = 7, ack: Bool = false) -> Frame {
-    Frame(type: 6, flags: ack ? 1 : 0, payload: [0, 0, 0, 0, 0, 0, 0, value])
+  static func ping(_ value: UInt8 = 7, ack: Bool = false) -> TestFrame {
+    TestFrame(type: 6, flags: ack ? 1 : 0, payload: [0, 0, 0, 0, 0, 0, 0, value])
   }
-  static func goAway(_ last: UInt32, _ code: UInt32 = 0) -> Frame {
-    Frame(type: 7, payload: number(last) + number(code))
+  static func goAway(_ last: UInt32, _ code: UInt32 = 0) -> TestFrame {
+    TestFrame(type: 7, payload: number(last) + number(code))
   }
 
   /// A header block of literals that leave the table alone.
@@ -74,14 +74,14 @@ struct Frame: Equatable, CustomStringConvertible {
   }
 
   /// Cuts complete frames off; what is left of the last stays.
-  static func take(from bytes: inout [UInt8]) -> [Frame] {
-    var frames: [Frame] = []
+  static func take(from bytes: inout [UInt8]) -> [TestFrame] {
+    var frames: [TestFrame] = []
     var place = 0
     while bytes.count - place >= 9 {
       let length = Int(bytes[place]) << 16 | Int(bytes[place + 1]) << 8 | Int(bytes[place + 2])
       guard bytes.count - place >= 9 + length else { break }
       frames.append(
-        Frame(
+        TestFrame(
           type: bytes[place + 3], flags: bytes[place + 4], stream: read(bytes, place + 5) & 0x7FFF_FFFF,
           payload: Array(bytes[place + 9..<place + 9 + length])))
       place += 9 + length
@@ -91,16 +91,16 @@ struct Frame: Equatable, CustomStringConvertible {
   }
 }
 
-let preface = Array("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".utf8)
+let clientPreface = Array("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".utf8)
 
-let request: [(String, String)] = [
+let goodRequest: [(String, String)] = [
   (":method", "POST"), (":scheme", "http"), (":path", "/etcdserverpb.KV/Range"), (":authority", "etcd:2379"),
   ("content-type", "application/grpc"), ("te", "trailers"),
 ]
-let response: [(String, String)] = [(":status", "200"), ("content-type", "application/grpc")]
+let goodResponse: [(String, String)] = [(":status", "200"), ("content-type", "application/grpc")]
 
 /// An event with everything copied.
-enum Seen: Equatable {
+enum SeenEvent: Equatable {
   case headers(UInt32, [String], end: Bool)
   case trailers(UInt32, [String])
   case data(UInt32, [UInt8], end: Bool)
@@ -114,8 +114,8 @@ enum Seen: Equatable {
 
   init(_ event: HTTP2Event, _ context: HTTP2Context) {
     switch event {
-    case .headers(let stream, _, let end): self = .headers(stream, fields(context.received), end: end)
-    case .trailers(let stream, _): self = .trailers(stream, fields(context.received))
+    case .headers(let stream, _, let end): self = .headers(stream, fieldTexts(context.received), end: end)
+    case .trailers(let stream, _): self = .trailers(stream, fieldTexts(context.received))
     case .data(let stream, _, let bytes, let end): self = .data(stream, Array(bytes), end: end)
     case .reset(let stream, _, let code): self = .reset(stream, code)
     case .writable(let stream, _): self = .writable(stream)
@@ -128,13 +128,13 @@ enum Seen: Equatable {
   }
 }
 
-func text(_ bytes: UnsafeRawBufferPointer) -> String { String(decoding: bytes, as: UTF8.self) }
+func headerText(_ bytes: UnsafeRawBufferPointer) -> String { String(decoding: bytes, as: UTF8.self) }
 
-func fields(_ list: HeaderList) -> [String] {
-  (0..<list.count).map { "\(text(list[$0].name)): \(text(list[$0].value))" }
+func fieldTexts(_ list: HeaderList) -> [String] {
+  (0..<list.count).map { "\(headerText(list[$0].name)): \(headerText(list[$0].value))" }
 }
 
-func list(_ fields: [(String, String)]) -> HeaderList {
+func headerList(_ fields: [(String, String)]) -> HeaderList {
   let list = HeaderList()
   for (name, value) in fields {
     Array(name.utf8).withUnsafeBytes { name in
@@ -145,7 +145,7 @@ func list(_ fields: [(String, String)]) -> HeaderList {
 }
 
 /// A session with a test for its peer and owner.
-final class Connection {
+final class HTTP2TestConnection {
   // In this order, in which they end: the session gives memory back to the pool.
   var session: HTTP2Session
   let context: HTTP2Context
@@ -153,13 +153,22 @@ final class Connection {
   var now = Instant(nanoseconds: 1_000_000_000)
   private var unread: [UInt8] = []
 
+  // `#expect` cannot look into a value that cannot be copied.
+  var isFailed: Bool { session.isFailed }
+  var canOpen: Bool { session.canOpen }
+  var hasWaitingStreams: Bool { session.hasWaitingStreams }
+  var openStreams: Int { session.openStreams }
+
   static func settings() -> HTTP2Settings {
     HTTP2Settings(
       maxConcurrentStreams: 100, streamWindow: 65_535, maxStreamWindow: 65_535, connectionWindow: 1 << 20,
       maxHeaderListBytes: 16_384, pingMinimum: .seconds(5), pingsWithoutStream: false)
   }
 
-  init(_ role: HTTP2Role, _ settings: HTTP2Settings = Connection.settings(), pool: BlockPool = BlockPool()) {
+  init(
+    _ role: HTTP2Role, _ settings: HTTP2Settings = HTTP2TestConnection.settings(),
+    pool: BlockPool = BlockPool()
+  ) {
     self.pool = pool
     context = HTTP2Context(settings: settings, pool: pool, hashSeed: 0x9E37_79B9)
     session = HTTP2Session(role, context)
@@ -167,35 +176,36 @@ final class Connection {
 
   /// A session whose peer has sent its first frames, and whose own first frames are forgotten.
   static func open(
-    _ role: HTTP2Role, _ settings: HTTP2Settings = Connection.settings(), peer: [(UInt16, UInt32)] = []
-  ) -> Connection {
-    let connection = Connection(role, settings)
-    if role == .server { _ = connection.feed(preface) }
+    _ role: HTTP2Role, _ settings: HTTP2Settings = HTTP2TestConnection.settings(),
+    peer: [(UInt16, UInt32)] = []
+  ) -> HTTP2TestConnection {
+    let connection = HTTP2TestConnection(role, settings)
+    if role == .server { _ = connection.feed(clientPreface) }
     _ = connection.feed([.settings(peer), .settingsAck])
     _ = connection.sent()
     return connection
   }
 
-  @discardableResult func feed(_ frames: [Frame]) -> [Seen] { feed(frames.flatMap(\.bytes)) }
+  @discardableResult func feed(_ frames: [TestFrame]) -> [SeenEvent] { feed(frames.flatMap(\.bytes)) }
 
-  @discardableResult func feed(_ bytes: [UInt8]) -> [Seen] {
+  @discardableResult func feed(_ bytes: [UInt8]) -> [SeenEvent] {
     bytes.withUnsafeBytes { bytes in
       session.receive(bytes)
       return events()
     }
   }
 
-  func events() -> [Seen] {
-    var seen: [Seen] = []
-    while let event = session.next(now) { seen.append(Seen(event, context)) }
+  func events() -> [SeenEvent] {
+    var seen: [SeenEvent] = []
+    while let event = session.next(now) { seen.append(SeenEvent(event, context)) }
     return seen
   }
 
   /// The output's frames, consumed.
-  func sent() -> [Frame] {
+  func sent() -> [TestFrame] {
     unread += sentBytes()
-    if unread.starts(with: preface) { unread.removeFirst(preface.count) }
-    return Frame.take(from: &unread)
+    if unread.starts(with: clientPreface) { unread.removeFirst(clientPreface.count) }
+    return TestFrame.take(from: &unread)
   }
 
   func sentBytes() -> [UInt8] {
@@ -211,7 +221,7 @@ final class Connection {
 }
 
 extension HeaderList {
-  static func of(_ fields: [(String, String)]) -> HeaderList { list(fields) }
+  static func of(_ fields: [(String, String)]) -> HeaderList { headerList(fields) }
 }
 
-let someone = Handle(slot: 7, generation: 9)
+let someHandle = Handle(slot: 7, generation: 9)

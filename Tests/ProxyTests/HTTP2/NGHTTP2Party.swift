@@ -5,18 +5,18 @@ import Simulation
 @testable import Proxy
 
 /// nghttp2's own session as the other end.
-final class NGHTTP2Party: Party {
+final class NGHTTP2Party: TalkParty {
   private var session: OpaquePointer?
   private let isClient: Bool
-  private let plan: Plan
+  private let plan: TalkPlan
   private let mostStreams: Int
-  private var calls: [UInt32: Call] = [:]
+  private var calls: [UInt32: TalkCall] = [:]
   private var unsent = ByteFIFO()
   private var random: SimRandom
   private var statuses: [UInt32: String] = [:]
   private(set) var isFailed = false
 
-  init(client: Bool, _ plan: Plan, window: Int, table: Int, streams: Int) {
+  init(client: Bool, _ plan: TalkPlan, window: Int, table: Int, streams: Int) {
     isClient = client
     self.plan = plan
     mostStreams = streams
@@ -51,7 +51,8 @@ final class NGHTTP2Party: Party {
       if let frame { NGHTTP2Party.of(me).note(frame.pointee) }
       return 0
     }
-    nghttp2_session_callbacks_set_on_header_callback(callbacks) { _, frame, name, length, value, size, _, me in
+    nghttp2_session_callbacks_set_on_header_callback(callbacks) {
+      _, frame, name, length, value, size, _, me in
       let name = String(decoding: UnsafeBufferPointer(start: name, count: length), as: UTF8.self)
       let value = String(decoding: UnsafeBufferPointer(start: value, count: size), as: UTF8.self)
       let id = UInt32(frame?.pointee.hd.stream_id ?? 0)
@@ -75,7 +76,8 @@ final class NGHTTP2Party: Party {
   }
 
   fileprivate static func of(_ pointer: UnsafeMutableRawPointer?) -> NGHTTP2Party {
-    Unmanaged<NGHTTP2Party>.fromOpaque(pointer!).takeUnretainedValue()
+    guard let pointer else { preconditionFailure("a callback without its owner") }
+    return Unmanaged<NGHTTP2Party>.fromOpaque(pointer).takeUnretainedValue()
   }
 
   // MARK: Events
@@ -84,7 +86,7 @@ final class NGHTTP2Party: Party {
     let (id, type) = (UInt32(frame.hd.stream_id), Int(frame.hd.type))
     let ends = frame.hd.flags & 1 != 0
     if type == 1 {
-      if !isClient, calls[id] == nil { calls[id] = Call() }
+      if !isClient, calls[id] == nil { calls[id] = TalkCall() }
       calls[id]?.headSeen = true
     }
     if type == 7 { plan.problem("nghttp2 got GOAWAY \(frame.goaway.error_code)") }
@@ -125,7 +127,9 @@ final class NGHTTP2Party: Party {
     guard let call = calls.removeValue(forKey: id) else { return }
     if call.held > 0 { nghttp2_session_consume_connection(session, call.held) }
     if plan.killed.contains(id) { return }
-    if code != 0 || !call.seenEnd || !call.sentEnd { plan.problem("nghttp2's stream \(id) closed: \(code) \(call)") }
+    if code != 0 || !call.seenEnd || !call.sentEnd {
+      plan.problem("nghttp2's stream \(id) closed: \(code) \(call)")
+    }
   }
 
   // MARK: Bytes
@@ -158,7 +162,8 @@ final class NGHTTP2Party: Party {
     if lively, random.chance(20) { nghttp2_submit_ping(session, 0, nil) }
     if lively, random.chance(10) {
       var entry = nghttp2_settings_entry(
-        settings_id: Int32(NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE.rawValue), value: 200 + UInt32(random.size(upTo: 100_000)))
+        settings_id: Int32(NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE.rawValue),
+        value: 200 + UInt32(random.size(upTo: 100_000)))
       nghttp2_submit_settings(session, 0, &entry, 1)
     }
     guard let id = calls.keys.sorted().dropFirst(random.below(calls.count)).first, let call = calls[id] else {
@@ -184,7 +189,8 @@ final class NGHTTP2Party: Party {
       source: nghttp2_data_source(),
       read_callback: { _, id, room, count, flags, _, me in
         guard let room, let flags else { return 0 }
-        return NGHTTP2Party.of(me).fill(UInt32(id), UnsafeMutableRawBufferPointer(start: room, count: count), flags)
+        return NGHTTP2Party.of(me).fill(
+          UInt32(id), UnsafeMutableRawBufferPointer(start: room, count: count), flags)
       })
   }
 
@@ -215,20 +221,20 @@ final class NGHTTP2Party: Party {
     let id = UInt32(nghttp2_session_get_next_stream_id(session))
     let size = plan.size(id, request: true)
     var opened: Int32 = 0
-    withPairs(request + [("token", "secret.\(id % 3)")]) { pairs, count in
+    withPairs(goodRequest + [("token", "secret.\(id % 3)")]) { pairs, count in
       withUnsafePointer(to: &provider) { provider in
         opened = nghttp2_submit_request(session, nil, pairs, count, size == 0 ? nil : provider, nil)
       }
     }
     guard opened == Int32(id) else { return false }
-    calls[id] = Call()
+    calls[id] = TalkCall()
     calls[id]?.sentEnd = size == 0
     return true
   }
 
   private func respond(_ id: UInt32) -> Bool {
     var provider = Self.provider
-    withPairs(response) { _ = nghttp2_submit_response(session, Int32(id), $0, $1, &provider) }
+    withPairs(goodResponse) { _ = nghttp2_submit_response(session, Int32(id), $0, $1, &provider) }
     calls[id]?.headSent = true
     return true
   }
@@ -236,7 +242,7 @@ final class NGHTTP2Party: Party {
   private func withPairs(_ fields: [(String, String)], _ body: (UnsafePointer<nghttp2_nv>, Int) -> Void) {
     var arena: [UInt8] = fields.flatMap { Array($0.0.utf8) + Array($0.1.utf8) } + [0]
     arena.withUnsafeMutableBufferPointer { arena in
-      var place: UnsafeMutablePointer<UInt8> = arena.baseAddress!
+      guard var place: UnsafeMutablePointer<UInt8> = arena.baseAddress else { return }
       let pairs = fields.map { (name, value) -> nghttp2_nv in
         let (length, size) = (name.utf8.count, value.utf8.count)
         defer { place += length + size }
