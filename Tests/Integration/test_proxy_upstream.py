@@ -23,8 +23,8 @@ def proxy(backend):
 
     def start(*fakes, arguments=()):
         made = GrpcProxy(
-            "--io-backend", backend, "--enable-pprof", "--endpoints", ",".join(fake.address for fake in fakes),
-            *arguments)
+            "--io-backend", backend, "--enable-pprof", "--endpoints",
+            ",".join(fake.address for fake in fakes), *arguments)
         running.append(made)
         return made
 
@@ -139,7 +139,10 @@ def test_half_an_answer_is_not_made_whole(through, peers):
 
 
 def test_reset_of_a_stream_is_passed_on(through, peers):
-    fakes, arm = fakes_with(peers, lambda connection, stream: connection.reset_stream(stream, INTERNAL_ERROR), 2)
+    def fail_it(connection, stream):
+        connection.reset_stream(stream, INTERNAL_ERROR)
+
+    fakes, arm = fakes_with(peers, fail_it, 2)
     client = through(*fakes)
     once = arm()
     assert client.unary("KV/Range", RANGE)[1]["code"] == "INTERNAL"
@@ -156,7 +159,8 @@ def test_end_without_trailers_is_an_error(through, peers):
     assert client.unary("KV/Range", RANGE)[1]["code"] == "INTERNAL"
 
 
-GREETINGS = {"says nothing": b"", "speaks HTTP/1": b"HTTP/1.1 400 Bad Request\r\n\r\n", "garbage": bytes(range(64))}
+GREETINGS = {
+    "says nothing": b"", "speaks HTTP/1": b"HTTP/1.1 400 Bad Request\r\n\r\n", "garbage": bytes(range(64))}
 
 
 @pytest.mark.parametrize("greeting", GREETINGS)
@@ -313,8 +317,8 @@ def test_stream_outlives_a_go_away_that_names_it(through, peers):
 
 
 def test_all_of_an_answer_comes_although_etcd_is_done_with_the_stream(through, peers):
-    """etcd ends a stream whose client has not with trailers and a reset; the answer before them still waits for the
-    client's window."""
+    """etcd ends a stream whose client has not with trailers and a reset; the answer before them still waits for
+    the client's window."""
     fake = peers.keep(FakeEtcd())
     client = through(fake)
     # WatchResponse.cancel_reason, of a size that no window takes at once.

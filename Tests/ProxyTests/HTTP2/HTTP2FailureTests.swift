@@ -25,7 +25,7 @@ import Testing
 
   @Test func streamsAreNamedWhenItIsTold() {
     let connection = HTTP2TestConnection.open(.client)
-    for slot in 0..<3 {
+    for slot in UInt32(0)..<3 {
       let user = Handle(slot: slot, generation: 1)
       _ = connection.session.open(.of(goodRequest), endStream: true, user: user)
     }
