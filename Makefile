@@ -20,7 +20,7 @@ setup: ## install the packages that are missing (apt-get; root or sudo)
 build: ## release build: .build/release/ringway
 	$(SWIFT) build $(RELEASE)
 
-run: setup build ## the gateway on 127.0.0.1:23791, with a throw-away etcd if none runs; ARGS="…" adds flags
+run: setup build ## the gRPC proxy on 127.0.0.1:23790 and the gateway on 127.0.0.1:23791, with a throw-away etcd if none runs
 	@scripts/run.sh $(ARGS)
 
 test: setup ## all tests, in the end against a real etcd; PYTEST_ARGS="…" for the integration tests

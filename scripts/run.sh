@@ -1,20 +1,23 @@
 #!/bin/bash
-# Runs the gateway to try it out: before an etcd that is there already, or else a throw-away one.
+# Runs the gRPC proxy and the gateway to try them out: before an etcd that is there already, or else a throw-away one.
 # Further arguments go to `ringway gateway start`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 etcd_url=http://127.0.0.1:2379
+proxy=127.0.0.1:23790
 gateway=127.0.0.1:23791
 metrics=http://127.0.0.1:23792
 folder=
 etcd_pid=
+proxy_pid=
 gateway_pid=
 
-# Ends what was started, the gateway first, and leaves no file behind.
+# Ends what was started, etcd last, and leaves no file behind.
 finish() {
   trap - EXIT
   trap '' INT TERM HUP
+  stop "$proxy_pid"
   stop "$gateway_pid"
   stop "$etcd_pid"
   if [ -n "$folder" ]; then rm -rf "$folder"; fi
@@ -64,6 +67,14 @@ else
   where="A throw-away etcd runs on 127.0.0.1:2379; its data goes when this ends."
 fi
 
+.build/release/ringway grpc-proxy start --listen-addr=$proxy --advertise-client-url=$proxy \
+  --endpoints=127.0.0.1:2379 --log-format=console &
+proxy_pid=$!
+if ! await http://$proxy/proxy/health $proxy_pid; then
+  echo "The gRPC proxy does not start; the lines above say why." >&2
+  exit 1
+fi
+
 .build/release/ringway gateway start --listen-addr=$gateway --endpoints=127.0.0.1:2379 \
   --metrics-addr=$metrics --log-format=console "$@" &
 gateway_pid=$!
@@ -74,14 +85,15 @@ fi
 
 cat <<TEXT
 
-  The gateway is on $gateway. $where
+  The gRPC proxy is on $proxy, the gateway on $gateway. $where
 
   In another terminal:
 
     export ETCDCTL_API=3
     etcdctl --endpoints=$gateway put greeting hello
-    etcdctl --endpoints=$gateway get greeting
-    etcdctl --endpoints=$gateway watch greeting     and change the key in a third terminal
+    etcdctl --endpoints=$proxy get greeting
+    etcdctl --endpoints=$proxy watch greeting     and change the key in a third terminal
+    curl http://$proxy/proxy/metrics
     curl $metrics/metrics
 
   Ctrl-C ends everything.
@@ -89,6 +101,6 @@ cat <<TEXT
 TEXT
 
 status=0
-wait -n ${etcd_pid:+"$etcd_pid"} "$gateway_pid" || status=$?
+wait -n ${etcd_pid:+"$etcd_pid"} "$proxy_pid" "$gateway_pid" || status=$?
 echo "A process ended by itself, with status $status." >&2
 exit 1

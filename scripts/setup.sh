@@ -27,6 +27,9 @@ need python3-pytest /usr/bin/python3 -c 'import pytest'
 need python3-grpcio /usr/bin/python3 -c 'import grpc'
 need python3-protobuf /usr/bin/python3 -c 'import google.protobuf'
 need python3-grpc-tools /usr/bin/python3 -c 'import grpc_tools.protoc'
+need nghttp2-client command -v h2load
+need golang-go command -v go
+need golang-etcd-server-dev test -d /usr/share/gocode/src/go.etcd.io/etcd/clientv3
 need iproute2 command -v ip
 need iptables command -v iptables
 need openssl command -v openssl

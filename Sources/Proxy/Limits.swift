@@ -108,8 +108,8 @@ public enum Limits {
   static let callsACore = 1 << 20
   /// Bytes that calls and connections of a core hold, beyond which new calls are refused.
   static let bufferedBytesACore = 1 << 30
-  /// Bytes that the calls of one client hold because it does not read, or sends what cannot be passed on: beyond the first it
-  /// is refused new calls, beyond the second its connection is ended.
+  /// Bytes that the calls of one client hold because it does not read, or sends what cannot be passed on:
+  /// beyond the first it is refused new calls, beyond the second its connection is ended.
   static let bufferedBytesAClient = 64 << 20
   static let bufferedBytesAClientAtMost = 256 << 20
   /// A request that is longer is passed on as it comes and cannot be made again.
@@ -125,14 +125,14 @@ public enum Limits {
   static let headerListBytes = 64 << 10
   /// Until a client has said what it speaks, TLS included.
   static let greetingTime = Instant.Span.seconds(10)
-  /// Bytes of an HTTP/1.1 request that wait to be read, and silence that ends such a connection.
+  /// Bytes of an HTTP/1.1 request that wait to be read.
   static let visitorBytes = 64 << 10
-  /// Bytes of a message that is collected to be rewritten; what is relayed as it comes has etcd's limits only.
+  /// Bytes of a message that is collected to be rewritten; what is relayed as it comes has etcd's limits.
   static let rewrittenRequestBytes = 64 << 20
   static let rewrittenAnswerBytes = 512 << 20
   /// Leases remembered as granted through a strict namespace.
   static let ownLeases = 1 << 20
-  /// An HTTP/1.1 connection may be kept without a request for so long, and wait so long for a page to be read.
+  /// An HTTP/1.1 connection may be kept without a request, and wait for a page to be read, for so long.
   static let visitorIdleTime = Instant.Span.seconds(120)
   /// Connections of `--metrics-addr`.
   static let pageVisitors = 256

@@ -91,6 +91,27 @@ def gateway(backend):
         assert isConsole or not [line for line in made.lines if "not-json" in line], made.log
 
 
+@pytest.fixture
+def proxy(etcd):
+    """Starts gRPC proxies, of the plain etcd unless --endpoints says otherwise; checks their ends as `gateway` does."""
+    running = []
+
+    def start(*arguments, expect=0, **options):
+        arguments = [str(argument) for argument in arguments]
+        if "--endpoints" not in arguments:
+            arguments += ["--endpoints", etcd.client]
+        made = grpc_proxy.GrpcProxy(*arguments, **options)
+        running.append((made, expect))
+        return made
+
+    yield start
+    for made, expect in running:
+        status = made.end()
+        if expect is not None:
+            assert status == expect, made.log
+        assert not [line for line in made.lines if "not-json" in line], made.log
+
+
 @pytest.fixture(scope="session")
 def etcd(tmp_path_factory):
     """One plain etcd for all tests that do not break it."""
@@ -106,6 +127,7 @@ def authority(tmp_path_factory):
     made = Authority(tmp_path_factory.mktemp("ca"))
     made.issue("member")
     made.issue("client")
+    made.issue("anonymous", subject="/O=nobody")
     return made
 
 

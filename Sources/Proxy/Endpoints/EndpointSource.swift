@@ -22,6 +22,9 @@ final class EndpointSource {
     }
   }
 
+  /// Whether the first endpoint that was discovered is one of the TLS records; nil without discovery.
+  private(set) var discoversTLS: Bool?
+
   /// Told whenever the table changes.
   var changed: (EndpointTable) -> Void {
     get { directory.changed }
@@ -38,7 +41,8 @@ final class EndpointSource {
     guard let discovery else { return listStatic() }
     discovery.found = { [unowned self] services in
       // Nothing found leaves what was there in force; etcd's gateway would go to 127.0.0.1:2379 without a word.
-      if !services.isEmpty {
+      if let first = services.first {
+        discoversTLS = discoversTLS ?? first.name.isTLSHint
         directory.list(services)
       } else if directory.names.isEmpty, context.settings.endpointsAreExplicit {
         context.log.warn("discovery found no endpoint; using --endpoints")

@@ -68,7 +68,8 @@ struct Call: ~Copyable {
   var rewrites = false
   /// So are messages whose revision is looked at.
   var isCollected: Bool { rewrites || isOrdered }
-  /// Bytes taken in for it whose credit waits, because much of what was made of them has not left: the client's and etcd's.
+  /// Bytes taken in for it whose credit waits, because much of what was made of them has not left: the
+  /// client's and etcd's.
   var owedRequest = 0
   var owedAnswer = 0
   var inbox: ByteBuffer

@@ -64,9 +64,27 @@ final class Certificates {
     return files
   }
 
-  private func makeClient(_ options: GRPCProxyOptions, _ log: Log) throws(TLSFailure) {
-    let files = TLSUpstreamFiles(
+  /// Discovery has the last word on TLS towards etcd, as the first endpoint's scheme has otherwise.
+  ///
+  /// - Throws: the system's authorities cannot be read.
+  func follow(discovery isTLS: Bool, _ options: GRPCProxyOptions) throws(StartFailure) {
+    guard isTLS != (clientFiles != nil), isTLS || !options.configuresUpstreamTLS else { return }
+    do throws(TLSFailure) {
+      let files = upstreamFiles(options)
+      clientFiles =
+        isTLS ? try TLSReloader(files.paths) { () throws(TLSFailure) in try TLSClientContext.load(files) } : nil
+    } catch {
+      throw StartFailure(error.description)
+    }
+  }
+
+  private func upstreamFiles(_ options: GRPCProxyOptions) -> TLSUpstreamFiles {
+    TLSUpstreamFiles(
       cert: options.certificateFile, key: options.keyFile, ca: options.caFile, skipVerify: options.skipsVerification)
+  }
+
+  private func makeClient(_ options: GRPCProxyOptions, _ log: Log) throws(TLSFailure) {
+    let files = upstreamFiles(options)
     let security = UpstreamSecurity(endpoints: options.endpoints, configured: !files.isEmpty)
     if let warning = security.warning { log.warn(warning) }
     if !files.isEmpty {

@@ -37,6 +37,7 @@ enum GRPCProxyServer {
     let control = ProxyControl(
       kernel: kernel, shared: shared, certificates: certificates, manager: manager, signals: signals)
     let table = try control.findEndpoints()
+    if let isTLS = control.endpoints?.discoversTLS { try certificates.follow(discovery: isTLS, options) }
     let metrics = options.metricsAddress.isEmpty ? nil : try metricsURL(options.metricsAddress)
     let listeners = try ServerListeners(try wishes(options, cores, metrics), table, manager, log) {
       listen throws(StartFailure) in try control.resolve(listen)

@@ -22,7 +22,10 @@ final class PageFetcher {
     /// The operation that is under way, if one is.
     var operation: UInt8?
 
-    init(descriptor: Int32, request: [UInt8], addresses: ArraySlice<Address>, completion: @escaping EtcdClient.Completion) {
+    init(
+      descriptor: Int32, request: [UInt8], addresses: ArraySlice<Address>,
+      completion: @escaping EtcdClient.Completion
+    ) {
       self.descriptor = descriptor
       self.request = request
       self.addresses = addresses
@@ -56,7 +59,8 @@ final class PageFetcher {
     let host = String(decoding: endpoint.authority, as: UTF8.self)
     let request = Array("GET \(path) HTTP/1.0\r\nHost: \(host)\r\nUser-Agent: ringway\r\n\r\n".utf8)
     let fetch = Fetch(
-      descriptor: descriptor, request: request, addresses: endpoint.addresses.dropFirst(), completion: completion)
+      descriptor: descriptor, request: request, addresses: endpoint.addresses.dropFirst(),
+      completion: completion)
     fetch.operation = Operation.connect
     fetch.timer = core.timers.schedule(at: core.now + limit, token(Operation.timer, serial))
     fetches[serial] = fetch

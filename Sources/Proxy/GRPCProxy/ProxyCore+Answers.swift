@@ -110,8 +110,8 @@ extension ProxyCore {
     return .refused(code, text)
   }
 
-  /// etcd's credit for bytes that were collected: at once, so that a message can be longer than a window, unless much of what was
-  /// made of them waits for the client.
+  /// etcd's credit for bytes that were collected: at once, so that a message can be longer than a window,
+  /// unless much of what was made of them waits for the client.
   private func answerCredit(_ call: inout Call) -> Int {
     guard call.response.count < Limits.upstreamStreamWindow else { return 0 }
     defer { call.owedAnswer = 0 }
@@ -170,7 +170,7 @@ extension ProxyCore {
     var isAnew = false
     _ = calls.edit(id) { call in
       call.upstream = nil
-      // The rest of the request has nowhere to go, and a reset by etcd behind its trailers must not reach the call.
+      // The rest of the request has nowhere to go, and etcd's reset behind its trailers must not reach the call.
       connection.transport.http2.reset(call.upstreamStream, .noError)
       if isHead, !call.headSent, mayTryElsewhere(call, code, slot) {
         isOver = false

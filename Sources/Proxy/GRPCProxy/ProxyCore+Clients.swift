@@ -176,7 +176,8 @@ extension ProxyCore {
     connection.peerEnded = true
     abandonCalls(&connection, handle)
     // An HTTP/1.1 client may close its side behind its requests and wait for the pages.
-    let waits = connection.visitor.map { $0.isAnswering || !$0.unread.isEmpty && connection.transport.owesOutput }
+    let hasOutput = connection.transport.owesOutput
+    let waits = connection.visitor.map { $0.isAnswering || !$0.unread.isEmpty && hasOutput }
     if connection.phase != .http1 || waits != true { connection.phase = .closing }
     touch(&connection, handle)
   }

@@ -226,11 +226,13 @@ extension ProxyCore {
     if isFreed { startWaiting() }
   }
 
-  /// Wakes those who wait when the first endpoint may be tried again. One that may be tried already has had all of them, and
-  /// gets a moment.
+  /// Wakes those who wait when the first endpoint may be tried again. One that may be tried already has had all
+  /// of them, and gets a moment.
   func scheduleRetry() {
     let soon = now + Self.retryPause
-    let due = table.endpoints.map { routes[$0.slot].retryAt > now ? routes[$0.slot].retryAt : soon }.min() ?? soon
+    let times = table.endpoints.map { routes[$0.slot].retryAt }
+    let due = times.map { $0 > now ? $0 : soon }.min() ?? soon
+    // Calls that keep coming do not put it off.
     guard due < retryDue else { return }
     timers.cancel(retryTimer)
     retryDue = due

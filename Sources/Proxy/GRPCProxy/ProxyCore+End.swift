@@ -64,8 +64,8 @@ extension ProxyCore {
     shared.counters.failed(code, core: index)
   }
 
-  /// Counts the end of a call, once: one whose answer still waits for its client has been counted when etcd ended it, and
-  /// pages are no calls.
+  /// Counts the end of a call, once: one whose answer still waits for its client has been counted when etcd
+  /// ended it, and pages are no calls.
   func count(_ call: borrowing Call, _ code: GRPCStatus.Code) {
     guard call.phase != .finishing else { return }
     shared.counters.handled(call.method, code, after: now - call.started, core: index)
@@ -194,7 +194,11 @@ extension ProxyCore {
       }
       if now >= deadline {
         // What has just been said still leaves; who does not take it by the next sweep has had its time.
-        if connection.phase == .closing { endClient(&connection, handle) } else { connection.phase = .closing }
+        if connection.phase == .closing {
+          endClient(&connection, handle)
+        } else {
+          connection.phase = .closing
+        }
       }
       touch(&connection, handle)
     }

@@ -123,10 +123,12 @@ extension ProxyCore {
     }
   }
 
-  /// The socket took some of a page: the next request is read when the client has all of the one before, for a page is much
-  /// longer than the request for it.
+  /// The socket took some of a page: the next request is read when the client has all of the one before, for
+  /// a page is much longer than the request for it.
   func visitorTook(_ connection: inout ClientConnection, _ handle: Handle) {
-    guard let visitor = connection.visitor, !visitor.isAnswering, !connection.transport.owesOutput else { return }
+    guard let visitor = connection.visitor, !visitor.isAnswering, !connection.transport.owesOutput else {
+      return
+    }
     visitor.idleSince = now
     if !visitor.unread.isEmpty { readVisitor(&connection, handle, visitor) }
   }

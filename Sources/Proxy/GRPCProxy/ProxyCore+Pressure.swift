@@ -1,6 +1,7 @@
 internal import Reactor
 
-/// When many bytes wait, who holds them: a client that does not read what it asked for must not use up what is there for all.
+/// When many bytes wait, who holds them: a client that does not read what it asked for must not use up what
+/// there is for all.
 extension ProxyCore {
   /// Between two looks at all calls.
   private static let weighingPause = Instant.Span.milliseconds(100)
@@ -18,8 +19,8 @@ extension ProxyCore {
       connection.isHoarding = bytes > Limits.bufferedBytesAClient
       guard bytes > Limits.bufferedBytesAClientAtMost, connection.phase == .http2 else { return }
       log.warn(
-        "ended a client that does not read its answers", .string("client", connection.source?.description ?? ""),
-        .int("bytes", Int64(bytes)))
+        "ended a client that does not read its answers", .int("bytes", Int64(bytes)),
+        .string("client", kernel.peerAddress(connection.transport.descriptor)?.description ?? "unknown"))
       connection.transport.http2.goAway(.enhanceYourCalm, "answers are not read", final: true)
       connection.phase = .closing
       abandonCalls(&connection, handle)

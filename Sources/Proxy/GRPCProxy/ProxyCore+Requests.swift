@@ -18,7 +18,8 @@ extension ProxyCore {
     }
     if connection.isHoarding, pool.bytesInUse > Limits.bufferedBytesAClient {
       return refuseCall(
-        &connection, stream, method, .resourceExhausted, "too many answers wait to be read on this connection")
+        &connection, stream, method, .resourceExhausted,
+        "too many answers wait to be read on this connection")
     }
     var call = Call(client: handle, stream: stream, method: method, now: now, pool)
     HeaderRecord.write(fields, into: &call.head)
@@ -143,11 +144,13 @@ extension ProxyCore {
     return requestCredit(&call, fresh)
   }
 
-  /// What goes back to the client when `fresh` bytes of the request have left. Bytes that were collected are credited at once, so
-  /// that a message can be longer than a window, unless much waits: for etcd, or for the answer about a lease.
+  /// What goes back to the client when `fresh` bytes of the request have left. Bytes that were collected are
+  /// credited at once, so that a message can be longer than a window, unless much waits: for etcd, or for the
+  /// answer about a lease.
   private func requestCredit(_ call: inout Call, _ fresh: Int) -> Int {
     guard call.rewrites else { return fresh }
-    guard call.awaitedLease == 0, call.request.count - call.passed < Limits.clientStreamWindow else { return 0 }
+    let isMuch = call.request.count - call.passed >= Limits.clientStreamWindow
+    guard !isMuch, call.awaitedLease == 0 else { return 0 }
     defer { call.owedRequest = 0 }
     return call.owedRequest
   }

@@ -28,16 +28,18 @@ extension ProxyCore {
   }
 
   private func look(_ connection: inout ClientConnection, _ handle: Handle) {
+    if connection.transport.isBroken { return endClient(&connection, handle) }
     switch connection.phase {
     case .greeting where now - connection.opened >= Limits.greetingTime:
       // Half a TLS handshake, or a connection that never says anything: it holds a descriptor that others need.
       shared.counters.add(.handshakeFailures, core: index)
       endClient(&connection, handle)
-    case .closing where now - connection.progressed >= Limits.greetingTime && connection.transport.awaitsRoom:
-      endClient(&connection, handle)
+    case .closing where connection.transport.awaitsRoom:
+      if now - connection.progressed >= Limits.greetingTime { endClient(&connection, handle) }
     case .http1: lookAtVisitor(&connection, handle)
-    case .http2 where !connection.transport.http2.peerSettingsSeen && now - connection.opened >= Limits.greetingTime:
+    case .http2 where !connection.transport.http2.peerSettingsSeen:
       // The beginning of a preface, and then nothing: HTTP/2 has not begun.
+      guard now - connection.opened >= Limits.greetingTime else { return }
       shared.counters.add(.handshakeFailures, core: index)
       endClient(&connection, handle)
     case .http2:
@@ -64,6 +66,7 @@ extension ProxyCore {
   }
 
   private func look(_ connection: inout UpstreamConnection, _ handle: Handle) {
+    if connection.transport.isBroken { return endUpstream(&connection, handle, SystemError(code: EPROTO)) }
     switch connection.phase {
     case .connecting, .greeting:
       if now - connection.since >= options.upstreamTimeout.span {

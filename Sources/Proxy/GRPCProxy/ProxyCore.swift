@@ -175,9 +175,9 @@ final class ProxyCore: Core, Acceptor.Host {
     }
     nextAddresses.removeAll(keepingCapacity: true)
     endClients()
+    relievePressure()
     startForFreedStreams()
     dispatchStarting()
-    relievePressure()
     // From here on nothing writes to a connection: what is sent off must be all there is.
     settleUpstreams()
     settleClients()
@@ -265,8 +265,10 @@ final class ProxyCore: Core, Acceptor.Host {
 
   private func flush(_ connection: inout ClientConnection, _ handle: Handle) {
     let isPatient = connection.phase == .http2
+    // Behind a page comes the next one or the end, behind the last frame the end.
+    let isPrompt = connection.phase == .http1 || connection.isDone
     connection.transport.flush(
-      kernel, clientToken(Operation.send, handle), isPatient: isPatient, isPrompt: connection.isDone)
+      kernel, clientToken(Operation.send, handle), isPatient: isPatient, isPrompt: isPrompt)
     if isPatient, connection.transport.owesLittle { patientClients.append(handle) }
   }
 

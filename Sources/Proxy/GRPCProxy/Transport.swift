@@ -4,8 +4,8 @@ internal import Reactor
 /// A socket that speaks HTTP/2, with TLS between the two if asked for: what the connections of both sides have in common.
 ///
 /// Bytes come in through `take`, events are pulled from `http2`, and whatever that wrote leaves in one send with `flush`.
-/// At most one send is under way. It begins at the end of a turn, when nobody writes any more, and its end is reported
-/// before anything else of the next turn, so that the output never changes under the kernel's hands.
+/// At most one send is under way. It begins at the end of a turn, when nobody writes any more, and its end is
+/// reported before anything else of the next turn, so that the output never changes under the kernel's hands.
 struct Transport: ~Copyable {
   let descriptor: Int32
   var tls: TLSSession?
@@ -63,7 +63,7 @@ struct Transport: ~Copyable {
 
   /// Sends what waits, unless a send is under way, the socket is full, or it can wait for company.
   ///
-  /// - Parameter isPrompt: somebody waits for the end of the send.
+  /// - Parameter isPrompt: the end of the send must be known at once, for it is what the owner waits for.
   mutating func flush(_ kernel: Kernel, _ token: Token, isPatient: Bool = false, isPrompt: Bool = false) {
     precondition(!isSending, "two sends in one turn: the first one's bytes must stay where they are")
     guard !awaitsRoom, !isBroken, !isPatient || !owesLittle else { return }

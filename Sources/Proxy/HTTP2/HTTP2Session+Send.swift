@@ -154,6 +154,7 @@ extension HTTP2Session {
   /// Tells the peer to open no more streams. Not `final`: those that are under way will still be served.
   mutating func goAway(_ code: HTTP2Code, _ debug: StaticString, final: Bool) {
     guard stage != .failed else { return }
+    greet()
     if final { lastAccepted = min(lastAccepted, lastPeerStream) }
     goAwaySent = true
     writeGoAway(last: final ? lastAccepted : Self.mostStreamID, code, debug)
@@ -161,6 +162,8 @@ extension HTTP2Session {
 
   /// Asks the peer for a sign of life; `pong` brings the payload back.
   mutating func ping(_ payload: UInt64) {
-    if stage != .failed { writePing(payload, 0) }
+    guard stage != .failed else { return }
+    greet()
+    writePing(payload, 0)
   }
 }

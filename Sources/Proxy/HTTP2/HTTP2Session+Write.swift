@@ -43,8 +43,15 @@ extension HTTP2Session {
     }
   }
 
+  /// Sends our settings, unless they are out: they come before everything else (RFC 9113 section 3.4).
+  mutating func greet() {
+    guard !hasGreeted else { return }
+    hasGreeted = true
+    sendSettings()
+  }
+
   /// Our settings, and the connection's window, which has no setting.
-  mutating func sendSettings() {
+  private mutating func sendSettings() {
     let settings = unsafe context.settings
     var list = InlineArray<3, (UInt16, UInt32)>(repeating: (0, 0))
     list[0] = (SettingID.initialWindowSize, UInt32(settings.streamWindow))

@@ -88,6 +88,7 @@ internal import Reactor
   var streamWindow = HTTP2Settings.standardWindow
 
   // The connection as a whole.
+  var hasGreeted = false
   var peerSettingsSeen = false
   var settingsAcknowledged = false
   var peerMaxConcurrent = Limits.http2StreamsBeforeSettings
@@ -122,7 +123,7 @@ internal import Reactor
       stage = .header
       output.append(Self.preface)
       produced = UInt64(output.count)
-      sendSettings()
+      greet()
     }
   }
 
@@ -131,8 +132,8 @@ internal import Reactor
 
   // MARK: Looking at it
 
-  /// Names the owners of all open streams. When the connection has failed it still does, until `next` is called once more
-  /// behind the event that says so.
+  /// Names the owners of all open streams. When the connection has failed it still does, until `next` is called
+  /// once more behind the event that says so.
   func forEachUser(_ body: (Handle) -> Void) {
     for position in 0..<streams.capacity where streams[position].id != 0 {
       if let user = streams[position].user { body(user) }
@@ -222,7 +223,7 @@ internal import Reactor
     left &-= size
     guard left == 0 else { return .starved }
     stage = .header
-    sendSettings()
+    greet()
     return .again
   }
 
@@ -254,6 +255,7 @@ internal import Reactor
   /// theirs with `forEachUser`, has been told.
   mutating func fail(_ code: HTTP2Code, _ reason: StaticString) -> Step {
     guard stage != .failed else { return .again }
+    greet()
     writeGoAway(last: min(lastPeerStream, lastAccepted), code, reason)
     unsafe context.counters.connectionErrors &+= 1
     if code == .enhanceYourCalm { unsafe context.counters.floods &+= 1 }

@@ -1,6 +1,7 @@
 """Small things about sockets."""
 
 import random
+import shutil
 import socket
 import struct
 
@@ -67,3 +68,8 @@ def is_reset(connection):
         return False
     except (ConnectionResetError, BrokenPipeError):
         return True
+
+
+def installed(program):
+    """Whether a program can be found."""
+    return shutil.which(program) is not None

@@ -10,8 +10,6 @@ struct FrameSource {
   /// Streams that somebody reset.
   var over: Set<UInt32> = []
   var ended: Set<UInt32> = []
-  /// The last request had neither `:authority` nor `host`.
-  var lacksAuthority = false
   /// The last header block came with a priority.
   var hasPriority = false
   private(set) var recent: [String] = []
@@ -27,6 +25,8 @@ struct FrameSource {
     if frame.type == FrameType.headers { hasPriority = frame.flags & FrameFlag.priority != 0 }
     return frame
   }
+
+  var hasOddScheme: Bool { recent.contains { $0.hasPrefix(":scheme") && $0 != ":scheme: http" } }
 
   /// Reset, or passed over when a higher one was opened.
   func isOver(_ stream: UInt32) -> Bool {
@@ -103,7 +103,6 @@ struct FrameSource {
     _ stream: UInt32, _ fields: [(String, String)], _ random: inout SimRandom
   ) -> TestFrame {
     recent = fields.map { "\($0): \($1)" }
-    lacksAuthority = !fields.contains { ($0.0 == ":authority" && $0.1 != "") || $0.0 == "host" }
     var block = TestFrame.block(fields)
     if random.chance(100) { block = [0x82, 0x86] + block }
     if random.chance(10) { block[random.below(block.count)] ^= UInt8(1 << random.below(8)) }
@@ -205,7 +204,11 @@ final class NGHTTP2Server {
     nghttp2_session_callbacks_set_on_invalid_header_callback(callbacks) { _, _, _, _, _, _, _, _ in
       NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE.rawValue
     }
-    nghttp2_session_server_new(&session, callbacks, nil)
+    var option: OpaquePointer?
+    nghttp2_option_new(&option)
+    nghttp2_option_set_max_continuations(option, Limits.http2Continuations)
+    nghttp2_session_server_new2(&session, callbacks, nil, option)
+    nghttp2_option_del(option)
     nghttp2_session_callbacks_del(callbacks)
     var entry = nghttp2_settings_entry(
       settings_id: Int32(NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS.rawValue), value: 100)

@@ -34,7 +34,9 @@ import Testing
         return
       }
     }
-    #expect(tally.sequences < 100 || tally.agreedErrors > tally.sequences / 3, "\(tally)")
+    // One seed alone may end early; many must have had something to agree on.
+    guard tally.sequences >= 100 else { return }
+    #expect(tally.agreedErrors > tally.sequences / 3, "\(tally)")
     #expect(tally.frames > tally.sequences * 5, "\(tally)")
   }
 
@@ -97,8 +99,11 @@ import Testing
     return nil
   }
 
+  /// What the last request says of the server, in one; a `#` for a host that is empty.
   static func authority(_ connection: HTTP2TestConnection) -> String {
-    connection.context.received.value(of: .authority).map { headerText($0) } ?? ""
+    let list = connection.context.received
+    let host = list.value(of: .host).map { $0.isEmpty ? "#" : headerText($0) } ?? ""
+    return host + (list.value(of: .authority).map { headerText($0) } ?? "")
   }
 
   static func settings() -> HTTP2Settings {
@@ -129,6 +134,10 @@ enum Difference {
     switch (frame.type, mine, theirs) {
     case (FrameType.data, .streams([frame.stream]), .fine) where isOver:
       return "DATA on a closed stream is told to the peer; nghttp2 ignores it (RFC 9113 5.1 allows both)"
+    case (FrameType.headers, .streams([frame.stream]), .fine) where source.hasOddScheme:
+      return "a path begins with a slash under any scheme; nghttp2 asks that of http and https"
+    case (FrameType.data, .connection(6), .fine) where isOver:
+      return "a padded frame has room for its padding's length (6.1), also on a closed stream"
     case (FrameType.headers, .connection, .fine) where isOver,
       (FrameType.continuation, .connection, .fine) where isOver,
       (FrameType.headers, .connection, .fine) where frame.stream < source.highest:
@@ -155,9 +164,9 @@ enum Difference {
     case (FrameType.headers, .fine, .streams), (FrameType.continuation, .fine, .streams):
       if source.hasPriority { return deprecated }
       if authority.contains(where: { "\"#/<>?\\^`{|}".contains($0) }) {
-        return "clients of etcd send an :authority that is none"
+        return "clients of etcd send an :authority that is none, and nobody looks at host"
       }
-      return source.lacksAuthority
+      return authority.isEmpty
         ? "a request without :authority and host is allowed (8.3.1); nghttp2 resets it" : nil
     default: return nil
     }
