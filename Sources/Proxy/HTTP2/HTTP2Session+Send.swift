@@ -159,16 +159,16 @@ extension HTTP2Session {
     patientBytes = 0
   }
 
-  /// Tells the peer to open no more streams. Not `final`: those that are under way will still be served.
+  /// Tells the peer to open no more streams, unless it has not even shown yet that it speaks HTTP/2. Not `final`: those that are under way will still be served.
   mutating func goAway(_ code: HTTP2Code, _ debug: StaticString, final: Bool) {
-    guard stage != .failed else { return }
+    guard stage != .failed, stage != .preface else { return }
     if final { lastAccepted = min(lastAccepted, lastPeerStream) }
     goAwaySent = true
     writeGoAway(last: final ? lastAccepted : Self.mostStreamID, code, debug)
   }
 
-  /// Asks the peer for a sign of life; `pong` brings the payload back.
+  /// Asks the peer for a sign of life; `pong` brings the payload back. Nothing goes before our settings.
   mutating func ping(_ payload: UInt64) {
-    if stage != .failed { writePing(payload, 0) }
+    if stage != .failed, stage != .preface { writePing(payload, 0) }
   }
 }

@@ -260,6 +260,13 @@ final class ProxyClient: ProxyPeer {
     open.removeAll()
   }
 
+  /// A frame that no peer may send.
+  func breakHTTP2() {
+    let whole: [UInt8] = [0, 0, 4, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+    isGarbled = true
+    _ = socket.send(whole)
+  }
+
   /// Cancels something, or everything.
   func misbehave(_ kind: Int) {
     guard !isOver else { return }
@@ -371,7 +378,7 @@ final class ProxyServed: ProxyPeer {
     let call = answer.call
     let perMessage = 5 + call.requestSize
     let due = call.shape == .watch ? answer.received / perMessage * (5 + call.answerSize) : call.total(request: false)
-    guard answer.hasEnd || call.shape == .watch, due > 0 else { return }
+    guard answer.hasEnd || call.shape == .watch, due > 0, !host.isSilent else { return }
     if answer.misdeed == .dies { return world.network.after(1) { [self] in end(reset: true) } }
     if !answer.headSent {
       answer.headSent = true
@@ -408,6 +415,10 @@ final class ProxyEndpoint {
   var streams: UInt32 = 1000
   var misdeeds = 0
   var isStopped = false
+  /// It takes calls and answers none.
+  var isSilent = false
+  /// What it does with every call.
+  var only: Misdeed?
   var saysGoAway = false
   private var listener: SimListener?
   private var served: [ProxyServed] = []
@@ -418,7 +429,8 @@ final class ProxyEndpoint {
   }
 
   func nextMisdeed(_ random: inout SimRandom) -> Misdeed? {
-    random.chance(misdeeds) ? random.pick(Misdeed.allCases) : nil
+    if let only { return only }
+    return random.chance(misdeeds) ? random.pick(Misdeed.allCases) : nil
   }
 
   func up() {
@@ -435,6 +447,14 @@ final class ProxyEndpoint {
     for peer in served { peer.end(reset: true) }
     served.removeAll()
   }
+
+  /// A frame that no peer may send, on every connection.
+  func breakHTTP2() {
+    for peer in served where !peer.isOver { _ = peer.socket.send([0, 0, 4, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0]) }
+  }
+
+  /// Calls that its connections have open.
+  var openStreams: Int { served.reduce(0) { $0 + ($1.isOver ? 0 : $1.connection.session.openStreams) } }
 
   func goAway() {
     saysGoAway = true

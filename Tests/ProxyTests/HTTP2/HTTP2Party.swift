@@ -138,7 +138,7 @@ final class OurParty: Party {
 
   func act(_ random: inout SimRandom, lively: Bool) -> Bool {
     if isClient, lively, calls.count < mostStreams, random.chance(300), openCall() { return true }
-    if lively, random.chance(20) {
+    if lively, connection.session.stage != .preface, random.chance(20) {
       connection.session.ping(random.next())
       pings += 1
     }
