@@ -124,7 +124,8 @@ public enum Limits {
   /// Bytes of an HTTP/1.1 request that wait to be read, and silence that ends such a connection.
   static let visitorBytes = 64 << 10
   static let visitorIdleTime = Instant.Span.seconds(120)
-  /// Bytes of a request's message that is rewritten, and of rewritten messages that may wait before a peer gets no credit.
+  /// Bytes of a request's message that is rewritten, and of rewritten messages that may wait before their
+  /// sender gets no credit.
   static let rewrittenRequestBytes = 64 << 20
   static let rewrittenAhead = 256 << 10
   /// Pages that a core may have asked for.

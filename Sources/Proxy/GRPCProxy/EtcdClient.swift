@@ -282,7 +282,8 @@ final class EtcdClient {
     }
     guard !completion.more, !connection.isEnded else { return }
     switch completion.result {
-    case 1..., -ENOBUFS, -EINTR, -EAGAIN: connection.transport.receive(core.kernel, token(Operation.receive, number))
+    case 1..., -ENOBUFS, -EINTR, -EAGAIN:
+      connection.transport.receive(core.kernel, token(Operation.receive, number))
     default: end(connection, number, SystemError(code: completion.result < 0 ? -completion.result : ECONNRESET))
     }
   }

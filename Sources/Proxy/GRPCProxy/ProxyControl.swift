@@ -107,7 +107,7 @@ final class ProxyControl: ControlCore<ProxyMessage> {
     for (core, mailbox) in shared.pageRequests.enumerated() {
       while let request = mailbox.pop() {
         pages.make(request) { [unowned self] page in
-          let reply = PageReply(client: request.client, stream: request.stream, method: request.method, page: page)
+          let reply = PageReply(to: request, page)
           _ = group.links[core].send(.page(reply), from: kernel)
         }
       }

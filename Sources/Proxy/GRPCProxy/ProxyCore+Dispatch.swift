@@ -222,11 +222,12 @@ extension ProxyCore {
     if isFreed { startWaiting() }
   }
 
-  /// Wakes those who wait when the first endpoint may be tried again. One that may be tried already has had all of them, and
-  /// gets a moment.
+  /// Wakes those who wait when the first endpoint may be tried again. One that may be tried already has had
+  /// all of them, and gets a moment.
   func scheduleRetry() {
     let soon = now + Self.retryPause
-    let due = table.endpoints.map { routes[$0.slot].retryAt > now ? routes[$0.slot].retryAt : soon }.min() ?? soon
+    let dues = table.endpoints.map { routes[$0.slot].retryAt > now ? routes[$0.slot].retryAt : soon }
+    let due = dues.min() ?? soon
     guard due < retryDue else { return }
     timers.cancel(retryTimer)
     retryDue = due

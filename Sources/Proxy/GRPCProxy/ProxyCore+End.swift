@@ -63,7 +63,7 @@ extension ProxyCore {
     shared.counters.failed(code, core: index)
   }
 
-  /// Counts a call that ends, unless etcd had answered in full and it has been counted with its answer; pages are no calls.
+  /// Counts a call that ends. One that etcd has answered in full was counted with its answer; pages are no calls.
   func countEnd(of call: borrowing Call, _ code: GRPCStatus.Code) {
     guard call.phase != .finishing else { return }
     shared.counters.handled(call.method, code, after: now - call.started, core: index)

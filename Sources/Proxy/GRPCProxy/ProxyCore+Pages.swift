@@ -35,8 +35,7 @@ extension ProxyCore {
     guard shared.pageRequests[index].push(request) == nil else {
       let busy = AdminServer.Page(status: 503, contentType: "text/plain; charset=utf-8", body: Array("busy\n".utf8))
       connection.visitor?.unread.removeAll()
-      answer(
-        &connection, PageReply(client: request.client, stream: request.stream, method: request.method, page: busy))
+      answer(&connection, PageReply(to: request, busy))
       if request.stream == 0 { connection.phase = .closing }
       return
     }

@@ -122,8 +122,8 @@ extension ProxyCore {
     return requestCredit(&call, fresh)
   }
 
-  /// What goes back to the client when `fresh` bytes of the request have left. Of messages that were rewritten it is what was
-  /// collected, as long as little of what became of it still waits.
+  /// What goes back to the client when `fresh` bytes of the request have left. Of messages that were rewritten
+  /// it is what was collected, as long as little of what became of it still waits.
   private func requestCredit(_ call: inout Call, _ fresh: Int) -> Int {
     guard call.rewrites else { return fresh }
     guard call.request.count - call.passed <= Limits.rewrittenAhead else { return 0 }

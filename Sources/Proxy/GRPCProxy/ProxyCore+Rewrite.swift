@@ -79,7 +79,7 @@ extension ProxyCore {
     return nil
   }
 
-  /// Bytes to be credited to etcd: all that was collected, as long as little of what became of it still waits.
+  /// Bytes to be credited to etcd: all that was collected, as long as little of what became of it waits.
   func answerCredit(_ call: inout Call) -> Int {
     guard call.response.count <= Limits.rewrittenAhead else { return 0 }
     defer { call.answerDebt = 0 }

@@ -69,7 +69,8 @@ final class ProxyCore: Core, Acceptor.Host {
   private let listeners: [Int32]
   private let pages: PagesListener?
   private(set) lazy var pagesAcceptor = Acceptor(
-    host: self, owner: Owner.pagesListener, listeners: pages.map { [$0.descriptor] } ?? [], first: listeners.count)
+    host: self, owner: Owner.pagesListener, listeners: pages.map { [$0.descriptor] } ?? [],
+    first: listeners.count)
   let requestLimit: Int
   let answerLimit: Int
   var gate = Gate()
@@ -213,7 +214,8 @@ final class ProxyCore: Core, Acceptor.Host {
       let isOver = upstreams.edit(handle) { connection in
         connection.isTouched = false
         if connection.phase != .ended && !connection.isConnecting {
-          connection.transport.flush(kernel, upstreamToken(Operation.send, handle), isPatient: !patienceIsOver)
+          connection.transport.flush(
+            kernel, upstreamToken(Operation.send, handle), isPatient: !patienceIsOver)
           if connection.transport.owesLittle { patientUpstreams.append(handle) }
         }
         return connection.phase == .ended && !connection.isConnecting && !connection.transport.isInFlight

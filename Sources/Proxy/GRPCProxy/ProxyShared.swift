@@ -37,6 +37,11 @@ struct PageReply: Sendable {
   let stream: UInt32
   let method: String
   let page: AdminServer.Page
+
+  init(to request: PageRequest, _ page: AdminServer.Page) {
+    (client, stream, method) = (request.client, request.stream, request.method)
+    self.page = page
+  }
 }
 
 /// What all threads of a gRPC proxy share.

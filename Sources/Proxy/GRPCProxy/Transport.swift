@@ -4,8 +4,8 @@ internal import Reactor
 /// A socket that speaks HTTP/2, with TLS between the two if asked for: what the connections of both sides have in common.
 ///
 /// Bytes come in through `take`, events are pulled from `http2`, and whatever that wrote leaves in one send with `flush`.
-/// At most one send is under way. What it sends has been taken out of the output, so that frames may be written at any time
-/// without moving anything under the kernel's hands.
+/// At most one send is under way. What it sends has been taken out of the output, so that frames may be
+/// written at any time without moving anything under the kernel's hands.
 struct Transport: ~Copyable {
   let descriptor: Int32
   var tls: TLSSession?

@@ -151,7 +151,8 @@ extension HTTP2Session {
     if output.isEmpty { patientBytes = 0 }
   }
 
-  /// Moves the whole output into an empty buffer, which leaves for the socket; `unsent` has to follow what it takes of it.
+  /// Moves the whole output into an empty buffer, which leaves for the socket; `unsent` has to follow what
+  /// that takes of it.
   mutating func handOver(to buffer: inout ByteBuffer) {
     precondition(buffer.isEmpty, "what was handed over before has not left")
     swap(&output, &buffer)
@@ -159,7 +160,8 @@ extension HTTP2Session {
     patientBytes = 0
   }
 
-  /// Tells the peer to open no more streams, unless it has not even shown yet that it speaks HTTP/2. Not `final`: those that are under way will still be served.
+  /// Tells the peer to open no more streams, unless it has not even shown yet that it speaks HTTP/2. Not
+  /// `final`: those that are under way will still be served.
   mutating func goAway(_ code: HTTP2Code, _ debug: StaticString, final: Bool) {
     guard stage != .failed, stage != .preface else { return }
     if final { lastAccepted = min(lastAccepted, lastPeerStream) }

@@ -130,8 +130,8 @@ internal import Reactor
 
   // MARK: Looking at it
 
-  /// Names the owners of all open streams. When the connection has failed it still does, until `next` is called once more
-  /// behind the event that says so.
+  /// Names the owners of all open streams. When the connection has failed it still does, until `next` is
+  /// called once more behind the event that says so.
   func forEachUser(_ body: (Handle) -> Void) {
     for position in 0..<streams.capacity where streams[position].id != 0 {
       if let user = streams[position].user { body(user) }
@@ -290,7 +290,8 @@ internal import Reactor
 
   /// Counts bytes that are about to answer the peer; false when it does not read them, and the connection has failed.
   mutating func admitAnswer(_ bytes: Int) -> Bool {
-    if answers.add(bytes, produced: produced, consumed: produced &- UInt64(output.count &+ unsent)) { return true }
+    let consumed = produced &- UInt64(output.count &+ unsent)
+    if answers.add(bytes, produced: produced, consumed: consumed) { return true }
     _ = fail(.enhanceYourCalm, "answers are not read")
     return false
   }

@@ -105,7 +105,8 @@ import Testing
       return
     }
     let page = AdminServer.Page(status: 200, contentType: "text/plain", body: Array("fine".utf8))
-    world.tell(.page(PageReply(client: request.client, stream: request.stream, method: request.method, page: page)))
+    world.tell(
+      .page(PageReply(to: request, page)))
     world.run(for: Self.second)
     let answer = String(decoding: socket.receive(60_000).bytes, as: UTF8.self)
     #expect(answer.hasSuffix("fine"))

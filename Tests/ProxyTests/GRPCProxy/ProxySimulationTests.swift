@@ -88,7 +88,8 @@ struct ProxyScenario {
     let shape = random.pick(ProxyCall.Shape.allCases)
     let isLarge = random.chance(150)
     let call = ProxyCall(
-      id: nextCall, shape: shape, requestSize: random.size(upTo: isLarge && shape != .download ? 200_000 : 2_000) - 1,
+      id: nextCall, shape: shape,
+      requestSize: random.size(upTo: isLarge && shape != .download ? 200_000 : 2_000) - 1,
       answerSize: random.size(upTo: isLarge ? 200_000 : 2_000) - 1,
       messages: shape == .watch ? 1 + random.below(5) : 1)
     if mood == .chaos, random.chance(100) { call.cancelsAt = random.below(call.total(request: false)) }
@@ -128,7 +129,9 @@ struct ProxyScenario {
       }
     }
     if random.chance(200) {
-      world.network.after(UInt64(random.below(5_000)) * 1_000_000) { [unowned world] in world.drain(within: .seconds(2)) }
+      world.network.after(UInt64(random.below(5_000)) * 1_000_000) { [unowned world] in
+        world.drain(within: .seconds(2))
+      }
     }
   }
 

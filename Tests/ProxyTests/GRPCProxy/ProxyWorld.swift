@@ -20,10 +20,14 @@ final class ProxyWorld {
   private var isDraining = false
   var capacity = 65_536
 
-  init(seed: UInt64, endpoints count: Int, buffers: (Int, Int) = (64, 4096), isEager: Bool = false, _ options: GRPCProxyOptions = .init()) {
+  init(
+    seed: UInt64, endpoints count: Int, buffers: (Int, Int) = (64, 4096), isEager: Bool = false,
+    _ options: GRPCProxyOptions = .init()
+  ) {
     network = SimNetwork(seed: seed)
     let network = network
-    shared = ProxyShared(options: options, log: GatewayWorld.log, cores: 1, backend: .epoll, connectionLimit: 1000)
+    shared = ProxyShared(
+      options: options, log: GatewayWorld.log, cores: 1, backend: .epoll, connectionLimit: 1000)
     kernel = SimKernel(network, buffers: BufferPool(count: buffers.0, size: buffers.1), isEager: isEager)
     let listener = network.listen(Self.proxy, backlog: 128)
     guard
@@ -55,14 +59,18 @@ final class ProxyWorld {
 
   func fail(_ text: String) { if failures.count < 20 { failures.append(text) } }
 
-  func addClient(after delay: UInt64, _ calls: [ProxyCall], atOnce: Int, creditDelay: UInt64 = 0, window: Int = 65_535) {
+  func addClient(
+    after delay: UInt64, _ calls: [ProxyCall], atOnce: Int, creditDelay: UInt64 = 0, window: Int = 65_535
+  ) {
     for call in calls { self.calls[call.id] = call }
     network.after(delay) { [unowned self] in
       let socket = network.makeSocket(capacity: capacity)
       let client = ProxyClient(self, socket, calls, atOnce: atOnce, creditDelay: creditDelay, window: window)
       clients.append(client)
       let source = Address.v4(0x0A01_0000 + UInt32(clients.count), port: 40_000)
-      network.connect(socket, from: source, to: Self.proxy) { code in if code == 0 { client.poke() } else { client.end() } }
+      network.connect(socket, from: source, to: Self.proxy) { code in
+        if code == 0 { client.poke() } else { client.end() }
+      }
     }
   }
 
@@ -75,7 +83,8 @@ final class ProxyWorld {
 
   /// Where a call is that should have ended.
   func state(of call: ProxyCall) -> String {
-    var text = "the core has \(core.calls.count) calls, \(core.clients.count) clients, \(core.waiting.count) wait"
+    var text =
+      "the core has \(core.calls.count) calls, \(core.clients.count) clients, \(core.waiting.count) wait"
     core.calls.forEach { _, held in
       text += "; \(held.method) \(held.phase) request \(held.request.count) response \(held.response.count)"
     }
@@ -123,7 +132,9 @@ final class ProxyWorld {
     drain(within: .seconds(5))
     run(for: 7_000_000_000) { core.isFinished }
     if !core.isFinished, failures.isEmpty {
-      fail("not done after the drain: \(core.clients.count) clients, \(core.upstreams.count) upstreams, \(core.calls.count) calls")
+      fail(
+        "not done after the drain: \(core.clients.count) clients, \(core.upstreams.count) upstreams, \(core.calls.count) calls"
+      )
     }
     if failures.isEmpty { checkNothingIsLeft() }
     for complaint in network.complaints { fail(complaint) }
@@ -141,9 +152,13 @@ final class ProxyWorld {
     let counters = shared.counters
     for method in EtcdMethod.allCases {
       let ended = GRPCStatus.Code.allCases.reduce(0) { $0 + counters.handled(method, $1) }
-      if counters.started(method) != ended { fail("\(method): \(counters.started(method)) began, \(ended) ended") }
+      if counters.started(method) != ended {
+        fail("\(method): \(counters.started(method)) began, \(ended) ended")
+      }
     }
-    if counters[.accepted] != counters[.closed] + counters[.refused] { fail("connections are counted wrongly") }
+    if counters[.accepted] != counters[.closed] + counters[.refused] {
+      fail("connections are counted wrongly")
+    }
     if shared.admission.active != 0 { fail("admission counts \(shared.admission.active)") }
   }
 }
