@@ -285,7 +285,9 @@ def test_connections_fail(proxy, etcd, client, peers, balance):
         say(f"{FAULTS} faults: reads {load.codes(load.readers)}, writes {load.codes(load.writers)}, longest "
             f"without a read {load.outage(load.readers):.2f} s, memory +{grown >> 10} KiB")
         assert not load.problems
-        assert load.codes(load.readers).get("UNAVAILABLE", 0) == 0, load.codes(load.readers)
+        # A read is made again unless its answer had begun; none waits for its deadline.
+        assert load.codes(load.readers).get("UNAVAILABLE", 0) <= FAULTS // 10, load.codes(load.readers)
+        assert load.codes(load.readers).get("DEADLINE_EXCEEDED", 0) == 0, load.codes(load.readers)
         assert grown < 8 << 20
     wait_until_idle(made, [etcd])
 

@@ -8,7 +8,8 @@ from support import net
 from support.call_load import request
 from support.calls import Client
 from support.fake_etcd import (
-    HEAD, HEADERS, DATA, END_HEADERS, INTERNAL_ERROR, MESSAGE, REFUSED_STREAM, RESET, FakeEtcd, Once, frame)
+    HEAD, HEADERS, DATA, END_HEADERS, INTERNAL_ERROR, MESSAGE, REFUSED_STREAM, RESET, FakeEtcd, Once, answering,
+    frame)
 from support.grpc_proxy import GrpcProxy
 from support.proxy_state import open_calls, wait_until_idle
 from support.waiting import Stopwatch, until
@@ -337,6 +338,20 @@ def test_all_of_an_answer_comes_although_etcd_is_done_with_the_stream(through, p
     assert len(watch.next().cancel_reason) == size
     assert watch.next() is None
     assert (watch.ended["code"], watch.ended["text"]) == ("UNAVAILABLE", "etcdserver: no leader")
+
+
+def test_stream_ends_when_an_endpoint_falls_silent_after_an_error(through, peers):
+    """The first health check that fails is refused, and only later ones are not answered."""
+    fake = peers.keep(FakeEtcd())
+    client = through(fake, arguments=("--health-interval", "200ms", "--health-timeout", "200ms"))
+    fake.script = lambda connection, stream: begin(connection, stream)
+    watch = watch_of(client)
+    assert watch.next().created
+    fake.script = fault = Once(close)
+    fault.otherwise = lambda connection, stream: None
+    assert watch.next(10) is None
+    assert watch.ended["code"] == "UNAVAILABLE"
+    fake.script = answering
 
 
 def test_stream_that_etcd_alone_has_ended_is_not_kept(through, peers):

@@ -102,8 +102,9 @@ final class MemberProber {
     if shared.board.set(endpoint.slot, .down) {
       shared.log.warn("endpoint does not answer; calls go elsewhere", .string("address", endpoint.name), .error(error))
     }
-    // Connections to a process that has stopped would hang until their clients give up: they end now.
-    guard hung, failures[endpoint.slot] == 1 else { return }
+    // Connections to a process that has stopped would hang until their clients give up: they end now. Said each time, for
+    // one may have come up between two questions that were not answered.
+    guard hung else { return }
     for link in shared.group.links { _ = link.send(.endpointHung(endpoint.slot), from: core.kernel) }
   }
 }

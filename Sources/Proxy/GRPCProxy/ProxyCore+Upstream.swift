@@ -166,10 +166,12 @@ extension ProxyCore {
     acceptor.resume()
   }
 
-  /// The prober has found the endpoint stopped: whatever is on its connections would wait for ever.
+  /// The prober has found the endpoint stopped: whatever is on its connections would wait for ever. One on which
+  /// something has come since the prober asked is as well as can be.
   func endpointHung(_ slot: Int) {
     upstreams.forEach { handle, connection in
-      if connection.slot == slot { endUpstream(&connection, handle, SystemError(code: ETIMEDOUT)) }
+      let isSilent = now - connection.transport.http2.lastReceived >= options.healthTimeout.span
+      if connection.slot == slot, isSilent { endUpstream(&connection, handle, SystemError(code: ETIMEDOUT)) }
     }
   }
 

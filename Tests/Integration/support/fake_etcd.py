@@ -125,7 +125,9 @@ class FakeEtcd(Server):
 
 
 class Once:
-    """Does `fault` to the first call that comes to anybody who shares this, and answers all others."""
+    """Does `fault` to the first call that comes to anybody who shares this, and `otherwise` to all others."""
+
+    otherwise = staticmethod(answering)
 
     def __init__(self, fault):
         self.fault = fault
@@ -139,4 +141,4 @@ class Once:
         if first:
             self.fault(connection, stream)
         else:
-            connection.answer(stream)
+            self.otherwise(connection, stream)
