@@ -23,8 +23,8 @@ def proxy(backend):
 
     def start(*fakes, arguments=()):
         made = GrpcProxy(
-            "--io-backend", backend, "--enable-pprof", "--endpoints", ",".join(fake.address for fake in fakes),
-            *arguments)
+            "--io-backend", backend, "--enable-pprof", "--endpoints",
+            ",".join(fake.address for fake in fakes), *arguments)
         running.append(made)
         return made
 
@@ -41,7 +41,7 @@ def through(proxy):
     def connect(*fakes, settled=True, arguments=("--health-interval", "1h")):
         one = proxy(*fakes, arguments=arguments)
         if settled:
-            until(lambda: all(fake.calls for fake in fakes))
+            until(lambda: all(fake.calls for fake in fakes), what="the first health checks")
         made.append(Client(one.address))
         made[-1].proxy = one
         return made[-1]
@@ -114,12 +114,13 @@ def test_write_is_made_again_only_if_nobody_saw_it(through, peers, fault, count)
     fakes, arm = fakes_with(peers, fault, count)
     client = through(*fakes)
     once = arm()
-    answer, status = client.unary("KV/Put", PUT, timeout=None)
+    # Without a deadline, so that nothing but the proxy can end it.
+    call = client.future("KV/Put", PUT, timeout=None)
     if fault in NEVER_SEEN:
-        assert answer is not None, status
+        assert call.result(10) is not None
         assert once.done == 2
     else:
-        assert status["code"] == "UNAVAILABLE", status
+        assert call.exception(10).code().name == "UNAVAILABLE"
         assert once.done == 1
     assert client.unary("KV/Put", PUT)[0] is not None
 
@@ -138,7 +139,10 @@ def test_half_an_answer_is_not_made_whole(through, peers):
 
 
 def test_reset_of_a_stream_is_passed_on(through, peers):
-    fakes, arm = fakes_with(peers, lambda connection, stream: connection.reset_stream(stream, INTERNAL_ERROR), 2)
+    def fail_it(connection, stream):
+        connection.reset_stream(stream, INTERNAL_ERROR)
+
+    fakes, arm = fakes_with(peers, fail_it, 2)
     client = through(*fakes)
     once = arm()
     assert client.unary("KV/Range", RANGE)[1]["code"] == "INTERNAL"
@@ -155,7 +159,8 @@ def test_end_without_trailers_is_an_error(through, peers):
     assert client.unary("KV/Range", RANGE)[1]["code"] == "INTERNAL"
 
 
-GREETINGS = {"says nothing": b"", "speaks HTTP/1": b"HTTP/1.1 400 Bad Request\r\n\r\n", "garbage": bytes(range(64))}
+GREETINGS = {
+    "says nothing": b"", "speaks HTTP/1": b"HTTP/1.1 400 Bad Request\r\n\r\n", "garbage": bytes(range(64))}
 
 
 @pytest.mark.parametrize("greeting", GREETINGS)
@@ -168,6 +173,15 @@ def test_other_endpoint_serves(through, peers, greeting):
         for name, message in [("KV/Range", RANGE), ("KV/Put", PUT)]:
             answer, status = client.unary(name, message, timeout=10)
             assert answer is not None, status
+        assert watch.seconds < 4
+
+
+def test_endpoint_in_a_black_hole_costs_a_moment(through, peers):
+    hole, right = peers.black_hole(), peers.keep(FakeEtcd())
+    for _ in range(3):
+        client = through(hole, right, settled=False, arguments=())
+        watch = Stopwatch()
+        assert client.unary("KV/Put", PUT, timeout=10)[0] is not None
         assert watch.seconds < 4
 
 
@@ -303,8 +317,8 @@ def test_stream_outlives_a_go_away_that_names_it(through, peers):
 
 
 def test_all_of_an_answer_comes_although_etcd_is_done_with_the_stream(through, peers):
-    """etcd ends a stream whose client has not with trailers and a reset; the answer before them still waits for the
-    client's window."""
+    """etcd ends a stream whose client has not with trailers and a reset; the answer before them still waits for
+    the client's window."""
     fake = peers.keep(FakeEtcd())
     client = through(fake)
     # WatchResponse.cancel_reason, of a size that no window takes at once.

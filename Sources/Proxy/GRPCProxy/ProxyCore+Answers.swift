@@ -153,7 +153,7 @@ extension ProxyCore {
     var isAnew = false
     _ = calls.edit(id) { call in
       call.upstream = nil
-      // The rest of the request has nowhere to go, and a reset by etcd behind its trailers must not reach the call.
+      // The rest of the request has nowhere to go, and etcd's reset behind its trailers must not reach the call.
       connection.transport.http2.reset(call.upstreamStream, .noError)
       if isHead, !call.headSent, mayTryElsewhere(call, code, slot) {
         isOver = false

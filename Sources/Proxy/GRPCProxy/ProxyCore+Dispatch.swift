@@ -220,9 +220,13 @@ extension ProxyCore {
   /// Wakes those who wait when the first endpoint may be tried again: not at once, for they have just tried.
   func scheduleRetry() {
     guard !waiting.isEmpty || !starting.isEmpty else { return }
-    let due = table.endpoints.map { routes[$0.slot].retryAt }.min() ?? now
+    let ripe = table.endpoints.map { routes[$0.slot].retryAt }.min() ?? now
+    let due = max(ripe, now + Self.roundPause)
+    // Calls that keep coming do not put it off.
+    guard retryTimer == .none || due < retryDue else { return }
     timers.cancel(retryTimer)
+    retryDue = due
     retryTimer = timers.schedule(
-      at: max(due, now + Self.roundPause), Token(owner: Owner.core, operation: CoreTimer.retry, handle: Handle(slot: 0, generation: 0)))
+      at: due, Token(owner: Owner.core, operation: CoreTimer.retry, handle: Handle(slot: 0, generation: 0)))
   }
 }

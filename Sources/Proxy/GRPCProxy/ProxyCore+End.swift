@@ -192,7 +192,11 @@ extension ProxyCore {
       }
       if now >= deadline {
         // What has just been said still leaves; who does not take it by the next sweep has had its time.
-        if connection.phase == .closing { endClient(&connection, handle) } else { connection.phase = .closing }
+        if connection.phase == .closing {
+          endClient(&connection, handle)
+        } else {
+          connection.phase = .closing
+        }
       }
       touch(&connection, handle)
     }

@@ -118,7 +118,8 @@ extension ProxyCore {
     connection.since = now
     routes.succeeded(connection.slot)
     shared.counters.add(.connects, core: index)
-    if shared.board.set(connection.slot, .up) {
+    // That it is sick only it can take back, to the prober.
+    if shared.board.status(connection.slot) == .down, shared.board.set(connection.slot, .up) {
       log.info("endpoint is reachable", .string("address", connection.endpoint.name))
     }
     startWaiting()

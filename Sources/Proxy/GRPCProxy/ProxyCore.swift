@@ -96,6 +96,7 @@ final class ProxyCore: Core, Acceptor.Host {
   private static let patience = Instant.Span.milliseconds(10)
   var sweepTimer = TimerWheel.Timer.none
   var retryTimer = TimerWheel.Timer.none
+  var retryDue = Instant(nanoseconds: 0)
   var drainDeadline: Instant?
   /// When it was last looked who holds many bytes.
   var weighed = Instant(nanoseconds: 0)

@@ -107,9 +107,10 @@ class Watcher(Streamer):
     value = None
 
     def open(self):
+        create = {"key": b"pulse", "start_revision": self.next_revision}
         self.stream = self.client.stream(
-            "Watch/Watch", request("Watch/Watch", create_request={"key": b"pulse", "start_revision": self.next_revision}),
-            metadata=(("hasleader", "true"),), timeout=None)
+            "Watch/Watch", request("Watch/Watch", create_request=create), metadata=(("hasleader", "true"),),
+            timeout=None)
 
     def take(self, response):
         if response.canceled:
@@ -134,7 +135,8 @@ class Keeper(Streamer):
 
     def open(self):
         if self.lease is None:
-            answer, status = self.client.unary("Lease/LeaseGrant", request("Lease/LeaseGrant", TTL=600), timeout=30)
+            grant = request("Lease/LeaseGrant", TTL=600)
+            answer, status = self.client.unary("Lease/LeaseGrant", grant, timeout=30)
             assert answer, status
             self.lease = answer.ID
         self.stream = self.client.stream("Lease/LeaseKeepAlive", self.beat, timeout=None)

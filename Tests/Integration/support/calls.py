@@ -57,12 +57,12 @@ class Client:
         except grpc.RpcError as error:
             return None, status(error)
 
-    def future(self, name, request, metadata=()):
+    def future(self, name, request, metadata=(), timeout=60.0):
         """A unary call that is not waited for."""
         method = METHODS[name]
         call = self.channel.unary_unary(
             method.path, request_serializer=serialise, response_deserializer=method.response.FromString)
-        return call.future(self.outgoing(name, request), metadata=metadata, timeout=60.0, wait_for_ready=True)
+        return call.future(self.outgoing(name, request), metadata=metadata, timeout=timeout, wait_for_ready=True)
 
     def stream(self, name, *requests, metadata=(), timeout=60.0, compression=None):
         """A stream that has sent these requests."""

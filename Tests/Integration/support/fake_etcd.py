@@ -1,6 +1,6 @@
 """A gRPC server of plain sockets that misbehaves on demand.
 
-It decodes no header fields: the same answer is a range, a put and a status with a leader to whoever asked for it."""
+It decodes no header fields: the same answer is a range, a put and a status with a leader to whoever asked."""
 
 import contextlib
 import struct
@@ -82,7 +82,7 @@ def answering(connection, stream):
 class FakeEtcd(Server):
     """Answers every call, unless `script(connection, stream)` does otherwise.
 
-    `greeting` is what a connection begins with in place of SETTINGS; b"" is a server that accepts and says nothing."""
+    `greeting` is what a connection begins with in place of SETTINGS; after b"" the server is silent."""
 
     def __init__(self, script=answering, greeting=None, max_streams=None, address="127.0.0.1:0"):
         self.script = script

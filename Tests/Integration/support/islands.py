@@ -1,4 +1,4 @@
-"""Network namespaces on one bridge: each member of a cluster on an island that can be cut off from everybody."""
+"""Network namespaces on one bridge: each member of a cluster on an island that can be cut off."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""A gRPC client of plain sockets: many streams at little cost, and nothing of its own in the way of a test."""
+"""A gRPC client of plain sockets: many streams at little cost, and no will of its own."""
 
 import struct
 
@@ -22,8 +22,9 @@ class RawClient:
         body = serialise(message)
         head = (b"\x83\x86" + field(b":path", path.encode()) + field(b":authority", b"etcd")
                 + field(b"content-type", b"application/grpc") + field(b"te", b"trailers"))
-        return (frame(HEADERS, END_HEADERS, stream, head)
-                + frame(DATA, END_STREAM if ends else 0, stream, b"\0" + struct.pack(">I", len(body)) + body)), stream
+        data = b"\0" + struct.pack(">I", len(body)) + body
+        end = END_STREAM if ends else 0
+        return frame(HEADERS, END_HEADERS, stream, head) + frame(DATA, end, stream, data), stream
 
     def cancel(self, stream):
         return frame(RESET, 0, stream, struct.pack(">I", CANCEL))
@@ -35,7 +36,8 @@ class RawClient:
         """What comes until the end: kind, flags, stream, payload."""
         while len(header := net.read_exactly(self.socket, 9)) == 9:
             length = int.from_bytes(header[:3], "big")
-            yield header[3], header[4], int.from_bytes(header[5:], "big"), net.read_exactly(self.socket, length)
+            stream = int.from_bytes(header[5:], "big")
+            yield header[3], header[4], stream, net.read_exactly(self.socket, length)
 
     def wait_for_data(self, count=1):
         """Until so many streams have got a message."""
