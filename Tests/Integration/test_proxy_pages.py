@@ -11,7 +11,7 @@ from support import net, prometheus
 from support.etcds import Etcd
 from support.frames import DATA, END_HEADERS, END_STREAM, HEADERS, WINDOW_UPDATE, RawClient, field, frame
 from support.grpc_calls import Caller, credentials
-from support.waiting import until
+from support.waiting import Stopwatch, until
 
 HEALTHY = '{"health":"true","reason":""}'
 
@@ -105,6 +105,10 @@ def test_the_metrics_text_is_well_formed(proxy):
             seen.add(key)
             family = re.sub("_(bucket|sum|count)$", "", match[1])
             assert match[1] in kinds or kinds.get(family) == "histogram", line
+    for name, labels, count in re.findall(r"^(\S+)_count\{(.*)\} (\d+)$", text, re.M):
+        found = re.findall(rf'^{name}_bucket\{{{re.escape(labels)},le="(\S+)"\}} (\d+)$', text, re.M)
+        assert [int(value) for _, value in found] == sorted(int(value) for _, value in found)
+        assert found[-1] == ("+Inf", count)
     started_calls = 'grpc_server_started_total{grpc_type="unary",grpc_service="etcdserverpb.KV",grpc_method="Put"} 1'
     assert started_calls in text.splitlines()
     assert re.search(r'grpc_server_handled_total\{[^}]*"UserGet"[^}]*grpc_code="(Unknown|FailedPrecondition)"\} 1', text)
@@ -175,7 +179,9 @@ def test_kept_connections(proxy):
 def test_requests_in_a_row(proxy, half_close):
     started = proxy()
     data = REQUEST * 9 + (REQUEST if half_close else LAST)
+    watch = Stopwatch()
     assert talk(started.address, data, half_close=half_close).count(HEALTHY.encode()) == 10
+    assert watch.seconds < 5
 
 
 def test_http_1_0_ends_its_connection(proxy):

@@ -67,6 +67,8 @@ final class MemberProber {
       open.remove(slot)
       guard endpoints.contains(where: { $0.slot == slot && $0.isSamePlace(as: endpoint) }) else { return }
       latencies[slot] = core.now - began
+      // One that has answered clients since is busy, not stopped: to cut its connections would end what works.
+      if case .failure(.timeout) = result, shared.board.lastHeard(slot: slot) >= began { return }
       heard(endpoint, result)
     }
   }
