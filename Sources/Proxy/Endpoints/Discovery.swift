@@ -50,7 +50,8 @@ final class Discovery {
     isRunning = true
     lifetime = nil
     let domain = context.settings.discoveryDomain
-    let suffix = context.settings.discoveryServiceName.isEmpty ? "" : "-" + context.settings.discoveryServiceName
+    let suffix =
+      context.settings.discoveryServiceName.isEmpty ? "" : "-" + context.settings.discoveryServiceName
     queries = [
       Query(scheme: "https", name: "_etcd-client-ssl\(suffix)._tcp.\(domain)"),
       Query(scheme: "http", name: "_etcd-client\(suffix)._tcp.\(domain)"),

@@ -8,7 +8,8 @@ final class EndpointSource {
   private let directory: EndpointDirectory
   private var discovery: Discovery?
 
-  init(core: Core, context: EndpointContext, resolverOwner: UInt8, discoveryOwner: UInt8) throws(StartFailure) {
+  init(core: Core, context: EndpointContext, resolverOwner: UInt8, discoveryOwner: UInt8) throws(StartFailure)
+  {
     self.core = core
     self.context = context
     do {

@@ -5,7 +5,8 @@ extension GRPCStatus {
   /// From trailers. Without `grpc-status` they come from something that does not speak gRPC.
   init(_ fields: HeaderList) {
     self.init(
-      code: Code(fields), message: unsafe fields.value(of: .grpcMessage).map { unsafe PercentCoding.decode($0) } ?? [])
+      code: Code(fields),
+      message: unsafe fields.value(of: .grpcMessage).map { unsafe PercentCoding.decode($0) } ?? [])
   }
 
   /// Fills `list` with the trailers of a call, or with its only header block.
@@ -32,7 +33,9 @@ extension GRPCStatus.Code {
   init(_ fields: HeaderList) {
     if let text = unsafe fields.value(of: .grpcStatus) {
       unsafe self.init(header: text)
-    } else if let text = unsafe fields.value(of: .status), let status = unsafe Int(String(decoding: text, as: UTF8.self)) {
+    } else if let text = unsafe fields.value(of: .status),
+      let status = unsafe Int(String(decoding: text, as: UTF8.self))
+    {
       self.init(httpStatus: status)
     } else {
       self = .unknown

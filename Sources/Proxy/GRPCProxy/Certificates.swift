@@ -40,7 +40,10 @@ final class Certificates {
     let address = options.listenAddresses.first ?? ""
     log.info(
       "gRPC proxy server TLS",
-      .string("tls-info", "cert = \(files.cert), key = \(files.key), client-cert=, client-key=, trusted-ca = \(files.trustedCA), client-cert-auth = false, crl-file = \(files.crl)"))
+      .string(
+        "tls-info",
+        "cert = \(files.cert), key = \(files.key), client-cert=, client-key=, trusted-ca = \(files.trustedCA), client-cert-auth = false, crl-file = \(files.crl)"
+      ))
     let final = files
     let reloader = try TLSReloader(files.paths) { () throws(TLSFailure) in
       try TLSServerContext.load(final, listening: address)
@@ -53,7 +56,8 @@ final class Certificates {
     let hosts = SelfSignedCertificate.hosts(
       listen: options.listenAddresses, advertise: options.advertiseURL, machine: HostName.own)
     let outcome = try SelfSignedCertificate.provide(
-      in: options.dataDirectory, hosts: hosts, years: Int(clamping: options.selfSignedYears), now: Int64(time(nil)))
+      in: options.dataDirectory, hosts: hosts, years: Int(clamping: options.selfSignedYears),
+      now: Int64(time(nil)))
     let files = SelfSignedCertificate.files(in: options.dataDirectory)
     let path = LogField.string("cert", files.cert)
     switch outcome {
@@ -72,7 +76,8 @@ final class Certificates {
     do throws(TLSFailure) {
       let files = upstreamFiles(options)
       clientFiles =
-        isTLS ? try TLSReloader(files.paths) { () throws(TLSFailure) in try TLSClientContext.load(files) } : nil
+        isTLS
+        ? try TLSReloader(files.paths) { () throws(TLSFailure) in try TLSClientContext.load(files) } : nil
     } catch {
       throw StartFailure(error.description)
     }
@@ -80,7 +85,8 @@ final class Certificates {
 
   private func upstreamFiles(_ options: GRPCProxyOptions) -> TLSUpstreamFiles {
     TLSUpstreamFiles(
-      cert: options.certificateFile, key: options.keyFile, ca: options.caFile, skipVerify: options.skipsVerification)
+      cert: options.certificateFile, key: options.keyFile, ca: options.caFile,
+      skipVerify: options.skipsVerification)
   }
 
   private func makeClient(_ options: GRPCProxyOptions, _ log: Log) throws(TLSFailure) {
@@ -90,7 +96,10 @@ final class Certificates {
     if !files.isEmpty {
       log.info(
         "gRPC proxy client TLS",
-        .string("tls-info", "cert = \(files.cert), key = \(files.key), client-cert=, client-key=, trusted-ca = \(files.ca), client-cert-auth = false, crl-file = "))
+        .string(
+          "tls-info",
+          "cert = \(files.cert), key = \(files.key), client-cert=, client-key=, trusted-ca = \(files.ca), client-cert-auth = false, crl-file = "
+        ))
     }
     // A file that is wrong stops the start although nothing would be encrypted with it.
     let reloader = try TLSReloader(files.paths) { () throws(TLSFailure) in try TLSClientContext.load(files) }
@@ -104,7 +113,8 @@ final class Certificates {
     case .renewed?:
       log.info("certificates for clients were read anew")
       isNew = true
-    case .failed(let reason)?: log.error("new certificates for clients are not used", .string("error", reason))
+    case .failed(let reason)?:
+      log.error("new certificates for clients are not used", .string("error", reason))
     case .unchanged?, nil: break
     }
     switch clientFiles?.poll() {

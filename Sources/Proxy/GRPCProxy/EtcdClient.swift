@@ -115,7 +115,8 @@ final class EtcdClient {
 
   /// Makes a unary call.
   func call(
-    _ path: String, _ message: [UInt8], at endpoint: Endpoint, within limit: Instant.Span, token: [UInt8] = [],
+    _ path: String, _ message: [UInt8], at endpoint: Endpoint, within limit: Instant.Span,
+    token: [UInt8] = [],
     _ completion: @escaping Completion
   ) {
     begin(path, message, endpoint, limit, nil, token: token, completion)
@@ -130,12 +131,15 @@ final class EtcdClient {
   }
 
   /// Fetches a page over HTTP/2.
-  func get(_ path: String, at endpoint: Endpoint, within limit: Instant.Span, _ completion: @escaping Completion) {
+  func get(
+    _ path: String, at endpoint: Endpoint, within limit: Instant.Span, _ completion: @escaping Completion
+  ) {
     begin(path, nil, endpoint, limit, nil, completion)
   }
 
   @discardableResult private func begin(
-    _ path: String, _ message: [UInt8]?, _ endpoint: Endpoint, _ limit: Instant.Span?, _ each: (([UInt8]) -> Void)?,
+    _ path: String, _ message: [UInt8]?, _ endpoint: Endpoint, _ limit: Instant.Span?,
+    _ each: (([UInt8]) -> Void)?,
     token credentials: [UInt8] = [], _ completion: @escaping Completion
   ) -> Job {
     serial &+= 1
@@ -143,8 +147,12 @@ final class EtcdClient {
       path: path, message: message, endpoint: endpoint, serial: serial, each: each, completion: completion)
     job.credentials = credentials
     jobs[job.serial] = job
-    if let limit { job.timer = core.timers.schedule(at: core.now + limit, token(Operation.timer, job.serial)) }
-    if let (number, connection) = connections.first(where: { !$0.value.isEnded && $0.value.endpoint.isSamePlace(as: endpoint) }) {
+    if let limit {
+      job.timer = core.timers.schedule(at: core.now + limit, token(Operation.timer, job.serial))
+    }
+    if let (number, connection) = connections.first(where: {
+      !$0.value.isEnded && $0.value.endpoint.isSamePlace(as: endpoint)
+    }) {
       if connection.isReady { send(job, connection, number) }
     } else {
       connect(endpoint, address: 0)
@@ -184,7 +192,9 @@ final class EtcdClient {
       outgoing.append("te", "trailers")
     }
     outgoing.append("user-agent", "ringway")
-    if !job.credentials.isEmpty { unsafe job.credentials.withUnsafeBytes { unsafe outgoing.append("token", $0) } }
+    if !job.credentials.isEmpty {
+      unsafe job.credentials.withUnsafeBytes { unsafe outgoing.append("token", $0) }
+    }
     guard
       let stream = connection.transport.http2.open(
         outgoing, endStream: job.message == nil, user: Handle(slot: 0, generation: job.serial))
@@ -226,7 +236,8 @@ final class EtcdClient {
 
   /// Ends every connection to what is no endpoint any more, and all for new certificates.
   func retain(_ endpoints: [Endpoint]) {
-    for (number, connection) in connections where !endpoints.contains(where: { $0.isSamePlace(as: connection.endpoint) }) {
+    for (number, connection) in connections
+    where !endpoints.contains(where: { $0.isSamePlace(as: connection.endpoint) }) {
       end(connection, number, SystemError(code: ECANCELED))
     }
   }
@@ -258,7 +269,8 @@ final class EtcdClient {
     job.timer = .none
     finish(job, .failure(.timeout))
     // A connection that takes calls and answers none, or never came up, is of no use to the next one either.
-    for (number, connection) in connections where !connection.isEnded && connection.endpoint.isSamePlace(as: job.endpoint) {
+    for (number, connection) in connections
+    where !connection.isEnded && connection.endpoint.isSamePlace(as: job.endpoint) {
       if connection.isConnecting || core.now - connection.transport.http2.lastReceived >= connectTimeout {
         end(connection, number, SystemError(code: ETIMEDOUT))
       }
@@ -291,7 +303,8 @@ final class EtcdClient {
     switch completion.result {
     case 1..., -ENOBUFS, -EINTR, -EAGAIN:
       connection.transport.receive(core.kernel, token(Operation.receive, number))
-    default: end(connection, number, SystemError(code: completion.result < 0 ? -completion.result : ECONNRESET))
+    default:
+      end(connection, number, SystemError(code: completion.result < 0 ? -completion.result : ECONNRESET))
     }
   }
 
@@ -317,10 +330,13 @@ final class EtcdClient {
         connection.transport.http2.credit(stream, bytes.count)
         unsafe dataCame(connection, stream, bytes, endStream)
       case .reset(let stream, _, _), .unprocessed(let stream, _):
-        if let job = connection.jobs[stream] { finish(job, .failure(.transport(SystemError(code: ECONNRESET)))) }
+        if let job = connection.jobs[stream] {
+          finish(job, .failure(.transport(SystemError(code: ECONNRESET))))
+        }
       case .settings where !connection.isReady:
         connection.isReady = true
-        for job in Array(jobs.values) where job.stream == 0 && job.endpoint.isSamePlace(as: connection.endpoint) {
+        for job in Array(jobs.values)
+        where job.stream == 0 && job.endpoint.isSamePlace(as: connection.endpoint) {
           send(job, connection, number)
         }
       case .goAway, .failed: end(connection, number, SystemError(code: ECONNRESET))
@@ -393,7 +409,9 @@ final class EtcdClient {
   /// The end of the core's turn.
   func finishTurn() {
     for number in touched {
-      guard let connection = connections[number], !connection.isEnded, !connection.isConnecting else { continue }
+      guard let connection = connections[number], !connection.isEnded, !connection.isConnecting else {
+        continue
+      }
       connection.transport.flush(core.kernel, token(Operation.send, number))
     }
     touched.removeAll(keepingCapacity: true)

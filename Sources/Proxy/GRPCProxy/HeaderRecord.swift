@@ -62,7 +62,9 @@ enum HeaderRecord {
   }
 
   /// The values of all fields of a kind.
-  static func value(_ kind: HeaderKind, in record: borrowing ByteBuffer, _ body: (UnsafeRawBufferPointer) -> Void) {
+  static func value(
+    _ kind: HeaderKind, in record: borrowing ByteBuffer, _ body: (UnsafeRawBufferPointer) -> Void
+  ) {
     forEach(record) { field in
       if field.kind == kind { unsafe body(field.value) }
     }

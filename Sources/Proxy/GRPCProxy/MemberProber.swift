@@ -102,7 +102,8 @@ final class MemberProber {
     failures[endpoint.slot, default: 0] += 1
     states[endpoint.slot] = nil
     if shared.board.set(endpoint.slot, .down) {
-      shared.log.warn("endpoint does not answer; calls go elsewhere", .string("address", endpoint.name), .error(error))
+      shared.log.warn(
+        "endpoint does not answer; calls go elsewhere", .string("address", endpoint.name), .error(error))
     }
     // Connections to a process that has stopped would hang until their clients give up: they end now. Said each time, for
     // one may have come up between two questions that were not answered.

@@ -48,7 +48,8 @@ final class PageFetcher {
   }
 
   func get(
-    _ path: String, at endpoint: Endpoint, within limit: Instant.Span, _ completion: @escaping EtcdClient.Completion
+    _ path: String, at endpoint: Endpoint, within limit: Instant.Span,
+    _ completion: @escaping EtcdClient.Completion
   ) {
     guard fetches.count < Limits.pageFetches, let address = endpoint.addresses.first else {
       return completion(.failure(.transport(SystemError(code: EAGAIN))))

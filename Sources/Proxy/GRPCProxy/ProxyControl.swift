@@ -17,7 +17,8 @@ final class ProxyControl: ControlCore<ProxyMessage> {
   private let pool = BlockPool()
   private let certificates: Certificates
   private lazy var client = EtcdClient(
-    core: self, owner: Owner.client, tls: certificates.client, connectTimeout: shared.options.upstreamTimeout.span)
+    core: self, owner: Owner.client, tls: certificates.client,
+    connectTimeout: shared.options.upstreamTimeout.span)
   private lazy var prober = MemberProber(core: self, owner: Owner.prober, shared: shared, client: client)
   private lazy var fetcher = PageFetcher(core: self, owner: Owner.fetcher)
   private lazy var pages = ProxyPages(
@@ -95,7 +96,11 @@ final class ProxyControl: ControlCore<ProxyMessage> {
   override var isDone: Bool { registrar?.isDone != false }
 
   override func completeService(_ completion: Completion) {
-    if completion.token.owner == Owner.client { client.complete(completion) } else { fetcher.complete(completion) }
+    if completion.token.owner == Owner.client {
+      client.complete(completion)
+    } else {
+      fetcher.complete(completion)
+    }
   }
 
   override func serviceTimer(_ token: Token) {
@@ -134,7 +139,8 @@ final class ProxyControl: ControlCore<ProxyMessage> {
     LeaseTimeToLiveRequest(id: question.lease, wantsKeys: true).encode(into: &request)
     let message = unsafe Array(request.bytes)
     client.call(
-      "/etcdserverpb.Lease/LeaseTimeToLive", message, at: endpoint, within: Self.syncLimit, token: question.token
+      "/etcdserverpb.Lease/LeaseTimeToLive", message, at: endpoint, within: Self.syncLimit,
+      token: question.token
     ) { result in
       switch result {
       case .failure(.status(let status)): tell(status)
@@ -159,12 +165,14 @@ final class ProxyControl: ControlCore<ProxyMessage> {
   // MARK: Endpoints from etcd's member list
 
   private func syncEndpoints() {
-    guard let interval = shared.options.effectiveAutoSyncInterval, !isSyncing, now - lastSync >= interval.span,
+    guard let interval = shared.options.effectiveAutoSyncInterval, !isSyncing,
+      now - lastSync >= interval.span,
       let endpoint = bestEndpoint
     else { return }
     lastSync = now
     isSyncing = true
-    client.call("/etcdserverpb.Cluster/MemberList", [8, 1], at: endpoint, within: Self.syncLimit) { [unowned self] result in
+    client.call("/etcdserverpb.Cluster/MemberList", [8, 1], at: endpoint, within: Self.syncLimit) {
+      [unowned self] result in
       isSyncing = false
       switch result {
       case .failure(let failure):

@@ -118,7 +118,8 @@ extension ProxyCore {
     return call.owedAnswer
   }
 
-  private func checkAnswer(_ call: inout Call, _ bytes: UnsafeRawBufferPointer) -> (GRPCStatus.Code, String)? {
+  private func checkAnswer(_ call: inout Call, _ bytes: UnsafeRawBufferPointer) -> (GRPCStatus.Code, String)?
+  {
     var refusal: (GRPCStatus.Code, String)?
     var offset = 0
     while let step = unsafe call.responseFrames.next(bytes, from: &offset) {
@@ -126,7 +127,9 @@ extension ProxyCore {
       shared.counters.sentMessage(call.method, core: index)
       if options.logsCalls { logMessage(call, isRequest: false, length) }
       if length > answerLimit, refusal == nil {
-        refusal = (.resourceExhausted, "grpc: received message larger than max (\(length) vs. \(answerLimit))")
+        refusal = (
+          .resourceExhausted, "grpc: received message larger than max (\(length) vs. \(answerLimit))"
+        )
       }
     }
     return refusal
@@ -197,7 +200,9 @@ extension ProxyCore {
   /// Whether an answer of nothing but an error may be replaced by that of another endpoint: only for calls that may be
   /// made twice, and only while an endpoint is left that has not been asked.
   private func mayTryElsewhere(_ call: borrowing Call, _ code: GRPCStatus.Code, _ slot: Int) -> Bool {
-    guard code == .unavailable, call.isRepeatable, call.method.isRead, now < call.deadline else { return false }
+    guard code == .unavailable, call.isRepeatable, call.method.isRead, now < call.deadline else {
+      return false
+    }
     return table.endpoints.contains {
       !call.tried.contains($0.slot) && shared.board.status($0.slot) != .down && routes[$0.slot].retryAt <= now
     }
@@ -246,7 +251,9 @@ extension ProxyCore {
   func upstreamReset(_ id: Handle, _ connection: inout UpstreamConnection, _ code: HTTP2Code) {
     heard(&connection)
     // A reset with NO_ERROR follows trailers; those have ended the call.
-    failAlone(id, GRPCStatus.Code(resetCode: code.rawValue), "stream terminated by RST_STREAM with error code: \(code.name)")
+    failAlone(
+      id, GRPCStatus.Code(resetCode: code.rawValue),
+      "stream terminated by RST_STREAM with error code: \(code.name)")
   }
 
   /// The call's connection is gone, or never had the call.
@@ -256,7 +263,9 @@ extension ProxyCore {
     let failure: Bool? = calls.edit(id) { call in
       call.upstream = nil
       let isSafe = certainlyUnseen || call.method.isRead || call.method.mayBeginAnew
-      return !(call.isRepeatable && !call.headSent && isSafe && call.tries < Limits.triesACall && now < call.deadline)
+      return
+        !(call.isRepeatable && !call.headSent && isSafe && call.tries < Limits.triesACall
+        && now < call.deadline)
     }
     switch failure {
     case true?: failAlone(id, .unavailable, reason)

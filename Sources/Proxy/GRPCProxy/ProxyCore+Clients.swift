@@ -126,7 +126,8 @@ extension ProxyCore {
     _ connection: inout ClientConnection, _ handle: Handle, _ bytes: UnsafeRawBufferPointer
   ) {
     if connection.phase == .greeting {
-      connection.phase = unsafe bytes.first == UInt8(ascii: "P") && (bytes.count < 2 || bytes[1] == UInt8(ascii: "R"))
+      connection.phase =
+        unsafe bytes.first == UInt8(ascii: "P") && (bytes.count < 2 || bytes[1] == UInt8(ascii: "R"))
         ? .http2 : .http1
       if connection.phase == .http1 { connection.visitor = ClientConnection.Visitor(now: now) }
     }
@@ -158,7 +159,8 @@ extension ProxyCore {
           continue
         }
         unsafe requestData(user, &connection, handle, bytes, endStream: endStream)
-      case .reset(_, let user, _), .unprocessed(_, let user): if let user { clientCancelled(user, &connection) }
+      case .reset(_, let user, _), .unprocessed(_, let user):
+        if let user { clientCancelled(user, &connection) }
       case .writable(let stream, let user):
         if let user { clientTakes(user, &connection, handle, stream) }
       case .pong: connection.pinged = nil

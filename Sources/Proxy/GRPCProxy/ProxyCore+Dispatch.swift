@@ -60,7 +60,9 @@ extension ProxyCore {
       outgoing.removeAll()
       writeRequestHead(call, connection.endpoint)
       let endsNow = call.clientEnded && call.request.isEmpty && call.inbox.isEmpty
-      guard let stream = connection.transport.http2.open(outgoing, endStream: endsNow, user: id) else { return nil }
+      guard let stream = connection.transport.http2.open(outgoing, endStream: endsNow, user: id) else {
+        return nil
+      }
       if connection.transport.http2.openStreams == 1 { connection.asked = now }
       call.phase = .open
       call.upstream = handle
@@ -174,7 +176,9 @@ extension ProxyCore {
       do throws(TLSFailure) {
         session = try TLSSession(client: clientTLS, serverName: endpoint.serverName)
       } catch {
-        log.warn("cannot use TLS to an endpoint", .string("address", endpoint.name), .string("error", error.description))
+        log.warn(
+          "cannot use TLS to an endpoint", .string("address", endpoint.name),
+          .string("error", error.description))
         kernel.close(descriptor)
         return connectFailed(endpoint, SystemError(code: EPROTO))
       }

@@ -7,7 +7,8 @@ extension ProxyCore {
 
   /// The client's end is in hand: ends the call with a status, and lets go of etcd's side.
   func failCall(
-    _ id: Handle, _ connection: inout ClientConnection, _ handle: Handle, _ code: GRPCStatus.Code, _ text: String
+    _ id: Handle, _ connection: inout ClientConnection, _ handle: Handle, _ code: GRPCStatus.Code,
+    _ text: String
   ) {
     _ = calls.edit(id) { call in
       dropUpstream(&call, .cancel)
@@ -44,7 +45,8 @@ extension ProxyCore {
 
   /// A call that never became one.
   func refuseCall(
-    _ connection: inout ClientConnection, _ stream: UInt32, _ method: EtcdMethod, _ code: GRPCStatus.Code, _ text: String
+    _ connection: inout ClientConnection, _ stream: UInt32, _ method: EtcdMethod, _ code: GRPCStatus.Code,
+    _ text: String
   ) {
     GRPCStatus.write(code, text, to: outgoing, isHead: true, pool)
     connection.transport.http2.sendHeaders(stream, outgoing, endStream: true)

@@ -46,4 +46,5 @@ extension Call {
     guard let length = unsafe GRPCMessage.complete(outbox.bytes) else { return nil }
     let message = unsafe UnsafeRawBufferPointer(rebasing: outbox.bytes[GRPCMessage.prefix..<length])
     return (unsafe try? ResponseHeader.of(answer: message))?.revision ?? 0
-  }}
+  }
+}

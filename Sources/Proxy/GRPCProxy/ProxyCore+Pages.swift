@@ -12,7 +12,8 @@ extension ProxyCore {
     let target = unsafe fields.value(of: .path).map { unsafe String(decoding: $0, as: UTF8.self) } ?? "/"
     if method == "POST", !connection.isForPages {
       // As a gRPC server answers what does not say that it is gRPC.
-      let type = unsafe fields.value(of: .contentType).map { unsafe String(decoding: $0, as: UTF8.self) } ?? ""
+      let type =
+        unsafe fields.value(of: .contentType).map { unsafe String(decoding: $0, as: UTF8.self) } ?? ""
       return refuseContentType(&connection, stream, type)
     }
     // What a body may bring is of no interest; the stream ends when the page has been sent.
@@ -24,7 +25,8 @@ extension ProxyCore {
     outgoing.append(":status", "415")
     outgoing.append("content-type", "application/grpc")
     outgoing.append("grpc-status", "3")
-    let text = GRPCStatus(code: .invalidArgument, message: Array("invalid gRPC request content-type \"\(type)\"".utf8))
+    let text = GRPCStatus(
+      code: .invalidArgument, message: Array("invalid gRPC request content-type \"\(type)\"".utf8))
     text.appendMessage(to: outgoing, pool)
     connection.transport.http2.sendHeaders(stream, outgoing, endStream: true)
     connection.transport.http2.reset(stream, .noError)
@@ -33,7 +35,8 @@ extension ProxyCore {
   private func ask(_ request: PageRequest, _ connection: inout ClientConnection) {
     shared.counters.add(.pages, core: index)
     guard shared.pageRequests[index].push(request) == nil else {
-      let busy = AdminServer.Page(status: 503, contentType: "text/plain; charset=utf-8", body: Array("busy\n".utf8))
+      let busy = AdminServer.Page(
+        status: 503, contentType: "text/plain; charset=utf-8", body: Array("busy\n".utf8))
       return answer(&connection, PageReply(request, busy))
     }
     shared.group.control.wake()
@@ -101,7 +104,9 @@ extension ProxyCore {
     switch unsafe visitor.parser.parse(unread.span.bytes) {
     case .needMore: if connection.peerEnded { connection.phase = .closing }
     case .error(let status):
-      write(&connection, ResponseWriter(), .init(status: status, contentType: "text/plain; charset=utf-8", body: []))
+      write(
+        &connection, ResponseWriter(),
+        .init(status: status, contentType: "text/plain; charset=utf-8", body: []))
       connection.phase = .closing
     case .request(let head, let length):
       visitor.unread.removeFirst(length)
@@ -109,7 +114,8 @@ extension ProxyCore {
       visitor.isAnswering = true
       visitor.writer = ResponseWriter(for: head)
       let target = head.query.map { "\(head.path)?\($0)" } ?? head.path
-      ask(PageRequest(core: index, client: handle, stream: 0, method: head.method, target: target), &connection)
+      ask(
+        PageRequest(core: index, client: handle, stream: 0, method: head.method, target: target), &connection)
     }
   }
 

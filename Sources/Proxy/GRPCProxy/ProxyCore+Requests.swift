@@ -14,7 +14,8 @@ extension ProxyCore {
     let method = unsafe EtcdMethod.find(path)
     shared.counters.started(method, core: index)
     if pool.bytesInUse > Limits.bufferedBytesACore {
-      return refuseCall(&connection, stream, method, .resourceExhausted, "too many bytes are under way; try again later")
+      return refuseCall(
+        &connection, stream, method, .resourceExhausted, "too many bytes are under way; try again later")
     }
     if connection.isHoarding, pool.bytesInUse > Limits.bufferedBytesAClient {
       return refuseCall(
@@ -31,7 +32,8 @@ extension ProxyCore {
       call.deadline = now + span
     }
     guard let id = calls.insert(call) else {
-      return refuseCall(&connection, stream, method, .resourceExhausted, "too many calls are under way; try again later")
+      return refuseCall(
+        &connection, stream, method, .resourceExhausted, "too many calls are under way; try again later")
     }
     connection.calls += 1
     connection.transport.http2.setUser(stream, id)
@@ -95,7 +97,8 @@ extension ProxyCore {
   }
 
   /// The limit on what is sent to etcd, known as soon as a message's length is.
-  private func checkRequest(_ call: inout Call, _ bytes: UnsafeRawBufferPointer) -> (GRPCStatus.Code, String)? {
+  private func checkRequest(_ call: inout Call, _ bytes: UnsafeRawBufferPointer) -> (GRPCStatus.Code, String)?
+  {
     let limit = call.rewrites ? min(requestLimit, Limits.rewrittenRequestBytes) : requestLimit
     var refusal: (GRPCStatus.Code, String)?
     var offset = 0

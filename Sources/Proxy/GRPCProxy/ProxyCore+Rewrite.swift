@@ -110,7 +110,10 @@ extension ProxyCore {
   /// Rewrites the messages of an answer that are complete.
   func rewriteAnswer(_ call: inout Call) -> (GRPCStatus.Code, String)? {
     if call.outbox.count > Limits.rewrittenAnswerBytes {
-      return (.resourceExhausted, "an answer in a namespace may have \(Limits.rewrittenAnswerBytes) bytes; ask for less with a limit")
+      return (
+        .resourceExhausted,
+        "an answer in a namespace may have \(Limits.rewrittenAnswerBytes) bytes; ask for less with a limit"
+      )
     }
     while let length = unsafe GRPCMessage.complete(call.outbox.bytes) {
       let frame = unsafe call.outbox.bytes

@@ -45,7 +45,9 @@ extension ProxyCore {
     case .http2:
       if let pinged = connection.pinged, pinged > connection.transport.http2.lastReceived {
         if now - pinged >= options.clientPingTimeout.span { endClient(&connection, handle) }
-      } else if now - max(connection.transport.http2.lastReceived, connection.opened) >= options.clientPingInterval.span {
+      } else if now - max(connection.transport.http2.lastReceived, connection.opened)
+        >= options.clientPingInterval.span
+      {
         connection.pinged = now
         connection.transport.http2.ping(now.nanoseconds)
         touch(&connection, handle)

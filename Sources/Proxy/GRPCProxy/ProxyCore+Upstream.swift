@@ -59,7 +59,9 @@ extension ProxyCore {
     switch completion.result {
     case 1..., -EINTR, -EAGAIN: connection.transport.receive(kernel, upstreamToken(Operation.receive, handle))
     case -ENOBUFS: starvedUpstreams.append(handle)
-    default: endUpstream(&connection, handle, SystemError(code: completion.result < 0 ? -completion.result : ECONNRESET))
+    default:
+      endUpstream(
+        &connection, handle, SystemError(code: completion.result < 0 ? -completion.result : ECONNRESET))
     }
   }
 
@@ -74,7 +76,8 @@ extension ProxyCore {
     scratch.removeAll()
     switch state {
     case .failed(let words):
-      log.warn("TLS with an endpoint failed", .string("address", connection.endpoint.name), .string("error", words))
+      log.warn(
+        "TLS with an endpoint failed", .string("address", connection.endpoint.name), .string("error", words))
       endUpstream(&connection, handle, SystemError(code: EPROTO))
     case .closedByPeer: endUpstream(&connection, handle, SystemError(code: ECONNRESET))
     default: break
@@ -103,7 +106,8 @@ extension ProxyCore {
       case .goAway(_, let code): goingAway(&connection, handle, code)
       case .failed(let code, let words):
         log.warn(
-          "an endpoint broke HTTP/2", .string("address", connection.endpoint.name), .string("error", "\(words)"),
+          "an endpoint broke HTTP/2", .string("address", connection.endpoint.name),
+          .string("error", "\(words)"),
           .string("code", "\(code)"))
         return endUpstream(&connection, handle, SystemError(code: EPROTO))
       }
@@ -129,7 +133,8 @@ extension ProxyCore {
   /// The endpoint takes no new calls here: the next one gets a new connection.
   private func goingAway(_ connection: inout UpstreamConnection, _ handle: Handle, _ code: HTTP2Code) {
     if code != .noError {
-      log.warn("an endpoint sent GOAWAY", .string("address", connection.endpoint.name), .string("code", "\(code)"))
+      log.warn(
+        "an endpoint sent GOAWAY", .string("address", connection.endpoint.name), .string("code", "\(code)"))
     }
     guard connection.phase == .ready || connection.phase == .greeting else { return }
     // One that sends everybody away at once is not asked again at once.
@@ -150,7 +155,9 @@ extension ProxyCore {
     routes.remove(handle, slot: connection.slot, connection.purpose)
     connection.transport.cancel(
       kernel, receive: upstreamToken(Operation.receive, handle), poll: upstreamToken(Operation.room, handle))
-    if connection.isConnecting { kernel.cancel(upstreamToken(Operation.connect, handle), on: connection.transport.descriptor) }
+    if connection.isConnecting {
+      kernel.cancel(upstreamToken(Operation.connect, handle), on: connection.transport.descriptor)
+    }
     let reason = "connection to etcd (\(connection.endpoint.name)) was lost: \(error)"
     connection.transport.http2.forEachUser { user in lost(user, certainlyUnseen: !wasUp, reason) }
     // Given up by ourselves it says nothing of the endpoint.

@@ -73,7 +73,9 @@ internal import Synchronization
   func handled(_ method: EtcdMethod, _ code: GRPCStatus.Code, after span: Instant.Span, core: Int) {
     add(1, core, column(method, Column.codes + Int(code.rawValue)))
     var bucket = 0
-    while bucket < Self.boundNanoseconds.count, span.nanoseconds > Self.boundNanoseconds[bucket] { bucket += 1 }
+    while bucket < Self.boundNanoseconds.count, span.nanoseconds > Self.boundNanoseconds[bucket] {
+      bucket += 1
+    }
     add(1, core, column(method, Column.buckets + bucket))
     add(span.nanoseconds / 1000, core, column(method, Column.microseconds))
   }

@@ -43,12 +43,15 @@ extension ProxyPages {
       }
     }
     text.family(
-      "grpc_server_msg_received_total", .counter, help: "Total number of RPC stream messages received on the server.")
+      "grpc_server_msg_received_total", .counter,
+      help: "Total number of RPC stream messages received on the server.")
     for method in used { text.sample(labels: labels(method, kind: true), counters.received(method)) }
     text.family(
-      "grpc_server_msg_sent_total", .counter, help: "Total number of gRPC stream messages sent by the server.")
+      "grpc_server_msg_sent_total", .counter, help: "Total number of gRPC stream messages sent by the server."
+    )
     for method in used { text.sample(labels: labels(method, kind: true), counters.sent(method)) }
-    text.family("ringway_proxy_call_seconds", .histogram, help: "Time from a call's first byte to its last, by method.")
+    text.family(
+      "ringway_proxy_call_seconds", .histogram, help: "Time from a call's first byte to its last, by method.")
     for method in used { text.sample(labels: labels(method, kind: false), counters.times(method)) }
   }
 
@@ -79,8 +82,14 @@ extension ProxyPages {
       ("connections_accepted_total", .counter, "Client connections accepted.", counters[.accepted]),
       ("connections_active", .gauge, "Client connections open now.", UInt64(shared.admission.active)),
       ("connections_refused_total", .counter, "Client connections refused by a limit.", counters[.refused]),
-      ("accept_pauses_total", .counter, "Times that accepting paused for want of descriptors.", counters[.acceptPauses]),
-      ("handshake_failures_total", .counter, "Clients that never got as far as a request.", counters[.handshakeFailures]),
+      (
+        "accept_pauses_total", .counter, "Times that accepting paused for want of descriptors.",
+        counters[.acceptPauses]
+      ),
+      (
+        "handshake_failures_total", .counter, "Clients that never got as far as a request.",
+        counters[.handshakeFailures]
+      ),
       ("retries_total", .counter, "Calls made again at another endpoint.", counters[.retries]),
       ("pages_total", .counter, "HTTP pages asked for.", counters[.pages]),
     ]
@@ -88,12 +97,15 @@ extension ProxyPages {
       text.family("ringway_proxy_\(name)", kind, help: help)
       text.sample(value)
     }
-    text.family("ringway_proxy_bytes_total", .counter, help: "Bytes on closed connections, as sent on the wire.")
+    text.family(
+      "ringway_proxy_bytes_total", .counter, help: "Bytes on closed connections, as sent on the wire.")
     text.sample(labels: [("side", "client"), ("direction", "in")], counters[.clientBytesIn])
     text.sample(labels: [("side", "client"), ("direction", "out")], counters[.clientBytesOut])
     text.sample(labels: [("side", "etcd"), ("direction", "in")], counters[.upstreamBytesIn])
     text.sample(labels: [("side", "etcd"), ("direction", "out")], counters[.upstreamBytesOut])
-    text.family("ringway_proxy_errors_total", .counter, help: "Calls that ended with an error of the proxy's own making, by blame.")
+    text.family(
+      "ringway_proxy_errors_total", .counter,
+      help: "Calls that ended with an error of the proxy's own making, by blame.")
     text.sample(labels: [("blame", "client")], counters[.errorsOfClients])
     text.sample(labels: [("blame", "etcd")], counters[.errorsOfEtcd])
     text.sample(labels: [("blame", "proxy")], counters[.errorsOfProxy])
@@ -101,7 +113,9 @@ extension ProxyPages {
 
   private func upstream(_ text: inout MetricsText) {
     let all = currentEndpoints
-    text.family("ringway_upstream_up", .gauge, help: "Whether the endpoint takes calls: 1 well, 0.5 without leader, 0 down.")
+    text.family(
+      "ringway_upstream_up", .gauge,
+      help: "Whether the endpoint takes calls: 1 well, 0.5 without leader, 0 down.")
     for endpoint in all {
       let value =
         switch shared.board.status(endpoint.slot) {
@@ -123,17 +137,25 @@ extension ProxyPages {
     }
     text.family("ringway_upstream_connects_total", .counter, help: "Connections to endpoints that came up.")
     text.sample(shared.counters[.connects])
-    text.family("ringway_upstream_connect_failures_total", .counter, help: "Connections to endpoints that did not.")
+    text.family(
+      "ringway_upstream_connect_failures_total", .counter, help: "Connections to endpoints that did not.")
     text.sample(shared.counters[.connectFailures])
   }
 
   /// An honest substitute for Go's profiles under the same flag: where the proxy stands.
   func debugPage() -> Page {
-    var lines = ["Ringway \(Version.text) grpc-proxy", "cores: \(shared.counters.cores)", "backend: \(shared.backend.rawValue)"]
+    var lines = [
+      "Ringway \(Version.text) grpc-proxy", "cores: \(shared.counters.cores)",
+      "backend: \(shared.backend.rawValue)",
+    ]
     lines.append("io features: \(shared.group.features.joined(separator: ", "))")
     lines.append("client connections: \(shared.admission.active)")
     let open = EtcdMethod.allCases.map { method in
-      (method, shared.counters.started(method) &- GRPCStatus.Code.allCases.reduce(0) { $0 &+ shared.counters.handled(method, $1) })
+      (
+        method,
+        shared.counters.started(method)
+          &- GRPCStatus.Code.allCases.reduce(0) { $0 &+ shared.counters.handled(method, $1) }
+      )
     }
     for (method, count) in open where count > 0 && count < 1 << 40 {
       lines.append("open calls \(method.service)/\(method.name): \(count)")
@@ -142,6 +164,8 @@ extension ProxyPages {
       lines.append("endpoint \(endpoint.name): \(shared.board.status(endpoint.slot))")
     }
     lines.append("No profiles are served: use perf(1) on the process. Counters: /proxy/metrics")
-    return Page(status: 200, contentType: "text/plain; charset=utf-8", body: Array((lines.joined(separator: "\n") + "\n").utf8))
+    return Page(
+      status: 200, contentType: "text/plain; charset=utf-8",
+      body: Array((lines.joined(separator: "\n") + "\n").utf8))
   }
 }

@@ -34,13 +34,15 @@ final class ProxyPages {
   var currentEndpoints: [Endpoint] { endpoints() }
 
   func make(_ request: PageRequest, _ answer: @escaping Answer) {
-    let path = request.target.split(separator: "?", maxSplits: 1, omittingEmptySubsequences: false).first ?? ""
+    let path =
+      request.target.split(separator: "?", maxSplits: 1, omittingEmptySubsequences: false).first ?? ""
     switch path {
     case "/metrics": etcdMetrics(answer)
     case "/health": health(request, answer)
     case "/proxy/health": proxyHealth(request, answer)
     case "/proxy/metrics": answer(Page(status: 200, contentType: MetricsText.contentType, body: metrics()))
-    case "/debug", "/debug/", "/debug/pprof", "/debug/pprof/": answer(shared.options.pprof ? debugPage() : notFound)
+    case "/debug", "/debug/", "/debug/pprof", "/debug/pprof/":
+      answer(shared.options.pprof ? debugPage() : notFound)
     default: answer(notFound)
     }
   }
@@ -55,7 +57,9 @@ final class ProxyPages {
   private var candidates: [Endpoint] {
     let sticky = shared.sticky.load(ordering: .relaxed)
     return endpoints().sorted { first, second in
-      let ranks = [first, second].map { (shared.board.status($0.slot).rawValue, $0.slot == sticky ? 0 : 1, $0.slot) }
+      let ranks = [first, second].map {
+        (shared.board.status($0.slot).rawValue, $0.slot == sticky ? 0 : 1, $0.slot)
+      }
       return ranks[0] < ranks[1]
     }
   }
@@ -96,13 +100,15 @@ final class ProxyPages {
 
   /// A linearizable read at one member after another within the limit: healthy is a cluster that answers anybody.
   private func check(
-    _ rest: ArraySlice<Endpoint>, _ request: [UInt8], _ failure: EtcdClient.Failure?, _ answer: @escaping Answer
+    _ rest: ArraySlice<Endpoint>, _ request: [UInt8], _ failure: EtcdClient.Failure?,
+    _ answer: @escaping Answer
   ) {
     guard let endpoint = rest.first else {
       let reason = failure.map { "GET ERROR:\($0.text)" } ?? "GET ERROR:no endpoint"
       return answer(healthPage(reason))
     }
-    client.call("/etcdserverpb.KV/Range", request, at: endpoint, within: Self.healthLimit) { [unowned self] result in
+    client.call("/etcdserverpb.KV/Range", request, at: endpoint, within: Self.healthLimit) {
+      [unowned self] result in
       switch result {
       case .success: answer(healthPage(nil))
       case .failure(.status(let status)) where Self.isOnlyForbidden(status): answer(healthPage(nil))
@@ -130,9 +136,11 @@ final class ProxyPages {
     shared.counters.add(reason == nil ? .healthSuccesses : .healthFailures, core: shared.counters.cores)
     guard let reason else { return text(200, #"{"health":"true","reason":""}"#) }
     let page = text(
-      503, #"{"health":"false","reason":"\#(Self.escaped(reason))"}"# + "\n", [("X-Content-Type-Options", "nosniff")])
+      503, #"{"health":"false","reason":"\#(Self.escaped(reason))"}"# + "\n",
+      [("X-Content-Type-Options", "nosniff")])
     shared.log.warn(
-      "/health error", .string("output", String(decoding: page.body, as: UTF8.self)), .int("status-code", 503))
+      "/health error", .string("output", String(decoding: page.body, as: UTF8.self)), .int("status-code", 503)
+    )
     return page
   }
 

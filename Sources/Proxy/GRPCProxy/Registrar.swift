@@ -68,7 +68,8 @@ final class Registrar {
     guard let endpoint = endpoint() else { return }
     isBusy = true
     let request = message { LeaseGrantRequest(seconds: seconds).encode(into: &$0) }
-    client.call("/etcdserverpb.Lease/LeaseGrant", request, at: endpoint, within: Timing.limit) { [unowned self] result in
+    client.call("/etcdserverpb.Lease/LeaseGrant", request, at: endpoint, within: Timing.limit) {
+      [unowned self] result in
       guard case .success(let bytes) = result,
         let granted = unsafe bytes.withUnsafeBytes({ unsafe try? LeaseGrantResponse($0) }), granted.id != 0
       else { return failed(result) }
@@ -80,7 +81,8 @@ final class Registrar {
   private func write(_ id: Int64, _ endpoint: Endpoint) {
     let entry = Registration(address: shared.options.advertiseURL, name: HostName.own).json
     let request = message { PutRequest(key: key, value: entry, lease: id).encodeTransaction(into: &$0) }
-    client.call("/etcdserverpb.KV/Txn", request, at: endpoint, within: Timing.limit) { [unowned self] result in
+    client.call("/etcdserverpb.KV/Txn", request, at: endpoint, within: Timing.limit) {
+      [unowned self] result in
       // Whoever leaves takes along what was just written, or may have been.
       if whenLeft != nil { return leave(id, endpoint) }
       guard case .success = result else {
@@ -91,7 +93,8 @@ final class Registrar {
       lease = id
       renewed = core.now
       shared.log.info(
-        "registered session with lease", .string("addr", shared.options.advertiseURL), .int("lease-ttl", seconds))
+        "registered session with lease", .string("addr", shared.options.advertiseURL),
+        .int("lease-ttl", seconds))
     }
   }
 
@@ -108,7 +111,8 @@ final class Registrar {
     guard let endpoint = endpoint() else { return checkExpiry() }
     isBusy = true
     let request = message { LeaseRequest(id: lease).encode(into: &$0) }
-    client.call("/etcdserverpb.Lease/LeaseKeepAlive", request, at: endpoint, within: Timing.limit) { [unowned self] result in
+    client.call("/etcdserverpb.Lease/LeaseKeepAlive", request, at: endpoint, within: Timing.limit) {
+      [unowned self] result in
       isBusy = false
       if whenLeft != nil { return }
       guard case .success(let bytes) = result,
@@ -130,7 +134,8 @@ final class Registrar {
 
   private func revoke(_ id: Int64, _ endpoint: Endpoint, _ done: @escaping () -> Void) {
     let request = message { LeaseRequest(id: id).encode(into: &$0) }
-    client.call("/etcdserverpb.Lease/LeaseRevoke", request, at: endpoint, within: Timing.limit) { _ in done() }
+    client.call("/etcdserverpb.Lease/LeaseRevoke", request, at: endpoint, within: Timing.limit) { _ in done()
+    }
   }
 
   /// Takes the entry away; `isDone` once etcd has heard of it.
@@ -167,7 +172,8 @@ final class Registrar {
       range.rangeEnd = RangeRequest.end(ofPrefix: prefix)
       range.encode(into: &$0)
     }
-    client.call("/etcdserverpb.KV/Range", request, at: endpoint, within: Timing.limit) { [unowned self] result in
+    client.call("/etcdserverpb.KV/Range", request, at: endpoint, within: Timing.limit) {
+      [unowned self] result in
       isListing = false
       if whenLeft != nil { return }
       guard case .success(let bytes) = result else { return watchEnded(result) }
@@ -230,14 +236,17 @@ final class Registrar {
     nextTry = max(nextTry, core.now + Timing.pause)
     if case .failure(let failure) = result {
       shared.log.warn(
-        "watching endpoints interrupted", .string("prefix", shared.options.resolverPrefix), .string("error", failure.text))
+        "watching endpoints interrupted", .string("prefix", shared.options.resolverPrefix),
+        .string("error", failure.text))
     }
   }
 
   private func note(_ key: [UInt8], _ value: [UInt8]) {
     guard let entry = Registration(value) else {
-      return shared.log.warn("unmarshal endpoint update failed", .string("key", String(decoding: key, as: UTF8.self)))
+      return shared.log.warn(
+        "unmarshal endpoint update failed", .string("key", String(decoding: key, as: UTF8.self)))
     }
-    members[String(decoding: key, as: UTF8.self)] = Member(name: entry.name ?? "", clientURLs: [entry.address])
+    members[String(decoding: key, as: UTF8.self)] = Member(
+      name: entry.name ?? "", clientURLs: [entry.address])
   }
 }

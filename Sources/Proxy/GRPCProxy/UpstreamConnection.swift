@@ -43,7 +43,8 @@ struct UpstreamConnection: ~Copyable {
   var cause = SystemError(code: 0)
 
   init(
-    _ transport: consuming Transport, slot: Int, purpose: Purpose, endpoint: Endpoint, address: Int, now: Instant
+    _ transport: consuming Transport, slot: Int, purpose: Purpose, endpoint: Endpoint, address: Int,
+    now: Instant
   ) {
     self.transport = transport
     self.slot = slot

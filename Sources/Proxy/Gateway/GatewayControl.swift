@@ -37,7 +37,11 @@ final class GatewayControl: ControlCore<CoreMessage> {
   override func reload() { prober?.probeAll() }
 
   override func completeService(_ completion: Completion) {
-    if completion.token.owner == Owner.prober { prober?.complete(completion) } else { admin?.complete(completion) }
+    if completion.token.owner == Owner.prober {
+      prober?.complete(completion)
+    } else {
+      admin?.complete(completion)
+    }
   }
 
   override func serviceTimer(_ token: Token) {

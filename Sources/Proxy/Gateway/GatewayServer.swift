@@ -65,7 +65,9 @@ public enum GatewayServer {
     log.info("stopped", .uint("connections-served", shared.counters.sum(.closed)))
   }
 
-  private static func wishes(_ options: GatewayOptions, _ cores: Int) throws(StartFailure) -> ServerListeners.Wishes {
+  private static func wishes(_ options: GatewayOptions, _ cores: Int) throws(StartFailure)
+    -> ServerListeners.Wishes
+  {
     .init(
       addresses: options.listenAddresses, cores: cores,
       inherited: .init(keepalive: options.tcpKeepalive.span, userTimeout: options.tcpUserTimeout.span),

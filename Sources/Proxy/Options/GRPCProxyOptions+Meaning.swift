@@ -84,7 +84,9 @@ extension GRPCProxyOptions {
       )
     }
     if !leasingPrefix.isEmpty {
-      warnings.append("--experimental-leasing-prefix has no effect: consistent reads from the cache take the place of leases")
+      warnings.append(
+        "--experimental-leasing-prefix has no effect: consistent reads from the cache take the place of leases"
+      )
     }
     return warnings
   }

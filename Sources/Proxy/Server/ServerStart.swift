@@ -3,7 +3,9 @@ internal import Reactor
 
 /// What the start of either server consists of.
 enum ServerStart {
-  static func makeLog(_ level: CommonOptions.LogLevel, _ format: CommonOptions.LogFormat) throws(StartFailure) -> Log {
+  static func makeLog(_ level: CommonOptions.LogLevel, _ format: CommonOptions.LogFormat) throws(StartFailure)
+    -> Log
+  {
     do throws(SystemError) {
       let level: LogLevel = LogLevel.allCases.first { $0.name == level.rawValue } ?? .info
       return try Log(level: level, format: format == .console ? .console : .json)
