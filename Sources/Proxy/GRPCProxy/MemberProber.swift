@@ -15,6 +15,8 @@ final class MemberProber {
   private var asked: [Int: Instant] = [:]
   private var open: Set<Int> = []
   private var failures: [Int: Int] = [:]
+  /// Slots whose connections were ended since they answered last.
+  private var hungUp: Set<Int> = []
   private var timer = TimerWheel.Timer.none
   private let owner: UInt8
   /// What each member said of itself last, for the metrics: by slot.
@@ -67,7 +69,8 @@ final class MemberProber {
       open.remove(slot)
       guard endpoints.contains(where: { $0.slot == slot && $0.isSamePlace(as: endpoint) }) else { return }
       latencies[slot] = core.now - began
-      // One that has answered clients since is busy, not stopped: to cut its connections would end what works.
+      // One that has answered clients since is busy, not stopped: to cut its connections would end what
+      // works.
       if case .failure(.timeout) = result, shared.board.lastHeard(slot: slot) >= began { return }
       heard(endpoint, result)
     }
@@ -89,6 +92,7 @@ final class MemberProber {
 
   private func settle(_ endpoint: Endpoint, _ status: EndpointBoard.Status) {
     failures[endpoint.slot] = 0
+    hungUp.remove(endpoint.slot)
     guard shared.board.set(endpoint.slot, status) else { return }
     let address = LogField.string("address", endpoint.name)
     if status == .sick {
@@ -98,14 +102,20 @@ final class MemberProber {
     }
   }
 
+  private func hasBetter(than endpoint: Endpoint) -> Bool {
+    endpoints.contains { $0.slot != endpoint.slot && shared.board.status($0.slot) == .up }
+  }
+
   private func failed(_ endpoint: Endpoint, _ error: SystemError, hung: Bool) {
     failures[endpoint.slot, default: 0] += 1
     states[endpoint.slot] = nil
     if shared.board.set(endpoint.slot, .down) {
       shared.log.warn("endpoint does not answer; calls go elsewhere", .string("address", endpoint.name), .error(error))
     }
-    // Connections to a process that has stopped would hang until their clients give up: they end now.
-    guard hung, failures[endpoint.slot] == 1 else { return }
+    // Connections to a process that has stopped would hang until their clients give up: they end now. But only
+    // for a better place: where there is none, all that is lost by waiting for a slow one is time.
+    guard hung, !hungUp.contains(endpoint.slot), hasBetter(than: endpoint) else { return }
+    hungUp.insert(endpoint.slot)
     for link in shared.group.links { _ = link.send(.endpointHung(endpoint.slot), from: core.kernel) }
   }
 }
