@@ -15,6 +15,7 @@ final class MemberProber {
   private var asked: [Int: Instant] = [:]
   private var open: Set<Int> = []
   private var failures: [Int: Int] = [:]
+  /// Slots whose connections were ended since they answered last.
   private var timer = TimerWheel.Timer.none
   private let owner: UInt8
   /// What each member said of itself last, for the metrics: by slot.
@@ -67,7 +68,8 @@ final class MemberProber {
       open.remove(slot)
       guard endpoints.contains(where: { $0.slot == slot && $0.isSamePlace(as: endpoint) }) else { return }
       latencies[slot] = core.now - began
-      // One that has answered clients since is busy, not stopped: to cut its connections would end what works.
+      // One that has answered clients since is busy, not stopped: to cut its connections would end what
+      // works.
       if case .failure(.timeout) = result, shared.board.lastHeard(slot: slot) >= began { return }
       heard(endpoint, result)
     }
@@ -98,6 +100,10 @@ final class MemberProber {
     }
   }
 
+  private func hasBetter(than endpoint: Endpoint) -> Bool {
+    endpoints.contains { $0.slot != endpoint.slot && shared.board.status($0.slot) == .up }
+  }
+
   private func failed(_ endpoint: Endpoint, _ error: SystemError, hung: Bool) {
     failures[endpoint.slot, default: 0] += 1
     states[endpoint.slot] = nil
@@ -105,9 +111,10 @@ final class MemberProber {
       shared.log.warn(
         "endpoint does not answer; calls go elsewhere", .string("address", endpoint.name), .error(error))
     }
-    // Connections to a process that has stopped would hang until their clients give up: they end now. Said each time, for
-    // one may have come up between two questions that were not answered.
-    guard hung else { return }
+    // Connections to a process that has stopped would hang until their clients give up: they end now, each time, for one may
+    // have come up between two questions that were not answered. But only for a better place: where there is none, all
+    // that is lost by waiting for a slow one is time.
+    guard hung, hasBetter(than: endpoint) else { return }
     for link in shared.group.links { _ = link.send(.endpointHung(endpoint.slot), from: core.kernel) }
   }
 }
