@@ -15,7 +15,6 @@ final class MemberProber {
   private var asked: [Int: Instant] = [:]
   private var open: Set<Int> = []
   private var failures: [Int: Int] = [:]
-  /// Slots whose connections were ended since they answered last.
   private var timer = TimerWheel.Timer.none
   private let owner: UInt8
   /// What each member said of itself last, for the metrics: by slot.
