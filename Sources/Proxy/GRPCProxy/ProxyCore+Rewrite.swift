@@ -22,12 +22,12 @@ extension ProxyCore {
       let body = unsafe UnsafeRawBufferPointer(rebasing: frame[GRPCMessage.prefix..<length])
       let start = call.request.count
       if unsafe frame[0] != 0 {
-        // Compressed, so that nobody here can tell which keys it names. etcd, which takes no compressed messages, says so in
-        // its own words to an empty one.
-        GRPCMessage.begin(&call.request)
-        unsafe call.request.mutableBytes[start] = 1
-        call.inbox.consume(length)
-        continue
+        // Nobody here can tell which keys it names. In the words of a server that takes no such messages, as etcd 3.4 is.
+        var encoding = "identity"
+        unsafe HeaderRecord.value(.grpcEncoding, in: call.head) {
+          unsafe encoding = String(decoding: $0, as: UTF8.self)
+        }
+        return (.unimplemented, "grpc: Decompressor is not installed for grpc-encoding \"\(encoding)\"")
       }
       GRPCMessage.begin(&call.request)
       switch unsafe namespace.request(call.method, body, into: &call.request) {
