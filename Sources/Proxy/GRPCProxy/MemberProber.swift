@@ -22,6 +22,8 @@ final class MemberProber {
   private(set) var latencies: [Int: Instant.Span] = [:]
   /// A down endpoint is asked this often.
   private static let tick = Instant.Span.milliseconds(100)
+  /// Questions in a row that the only endpoint there is may leave unanswered.
+  private static let patience = 3
 
   init(core: Core, owner: UInt8, shared: ProxyShared, client: EtcdClient) {
     self.core = core
@@ -69,7 +71,10 @@ final class MemberProber {
       latencies[slot] = core.now - began
       // One that has answered clients since is busy, not stopped: to cut its connections would end what
       // works.
-      if case .failure(.timeout) = result, shared.board.lastHeard(slot: slot) >= began { return }
+      if case .failure(.timeout) = result, shared.board.lastHeard(slot: slot) >= began {
+        failures[slot] = 0
+        return
+      }
       heard(endpoint, result)
     }
   }
@@ -111,9 +116,10 @@ final class MemberProber {
         "endpoint does not answer; calls go elsewhere", .string("address", endpoint.name), .error(error))
     }
     // Connections to a process that has stopped would hang until their clients give up: they end now, each time, for one may
-    // have come up between two questions that were not answered. But only for a better place: where there is none, all
-    // that is lost by waiting for a slow one is time.
-    guard hung, hasBetter(than: endpoint) else { return }
+    // have come up between two questions that were not answered. Where there is no better place, a slow one gets longer.
+    guard hung, hasBetter(than: endpoint) || failures[endpoint.slot, default: 0] >= Self.patience else {
+      return
+    }
     for link in shared.group.links { _ = link.send(.endpointHung(endpoint.slot), from: core.kernel) }
   }
 }
