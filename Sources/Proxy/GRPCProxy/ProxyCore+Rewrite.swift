@@ -5,8 +5,9 @@ internal import Reactor
 extension ProxyCore {
   /// Whether a method's messages are looked into.
   func rewrites(_ method: EtcdMethod) -> Bool {
-    if let namespace = shared.namespace { return method.carriesKeys || namespace.isStrict }
-    return method == .memberList && members != nil
+    if method == .memberList, members != nil { return true }
+    guard let namespace = shared.namespace else { return false }
+    return method.carriesKeys || namespace.isStrict
   }
 
   /// Nothing to do before the call begins; false when the call must wait for a decision.
