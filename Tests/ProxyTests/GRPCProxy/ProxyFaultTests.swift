@@ -92,6 +92,17 @@ import Testing
     #expect(world.failures == [])
   }
 
+  @Test func aNamespaceLeavesTheMemberListToTheProxies() {
+    var options = GRPCProxyOptions()
+    options.namespace = "a/"
+    let world = ProxyWorld(seed: 1, endpoints: 1, options)
+    #expect(!world.core.rewrites(.memberList))
+    world.core.members = MemberAnswer([])
+    #expect(world.core.rewrites(.memberList))
+    world.finish()
+    #expect(world.failures == [])
+  }
+
   @Test func aPageComesBehindAnEndOfRequests() {
     let world = ProxyWorld(seed: 1, endpoints: 1)
     let socket = world.network.makeSocket(capacity: 65_536)
