@@ -342,12 +342,14 @@ def test_all_of_an_answer_comes_although_etcd_is_done_with_the_stream(through, p
 
 
 def test_stream_ends_when_an_endpoint_falls_silent_after_an_error(through, peers):
-    """The first health check that fails is refused, and only later ones are not answered."""
-    fake = peers.keep(FakeEtcd())
-    client = through(fake, arguments=("--health-interval", "200ms", "--health-timeout", "200ms"))
+    """The first health check that fails is refused, only later ones are not answered, and there is a better one."""
+    fake, other = peers.keep(FakeEtcd()), peers.keep(FakeEtcd(close))
+    client = through(fake, other, arguments=("--health-interval", "200ms", "--health-timeout", "200ms"))
+    client.proxy.wait_for("endpoint does not answer; calls go elsewhere")
     fake.script = lambda connection, stream: begin(connection, stream)
     watch = watch_of(client)
     assert watch.next().created
+    other.script = answering
     fake.script = fault = Once(close)
     fault.otherwise = lambda connection, stream: None
     assert watch.next(10) is None

@@ -8,6 +8,12 @@ final class MemberAnswer: Sendable {
 
   init(_ members: [Member]) { self.members = members }
 
+  /// Of a proxy that knows of no other; nil when it is not to be told of.
+  convenience init?(ownOf options: GRPCProxyOptions) {
+    guard !options.advertiseURL.isEmpty else { return nil }
+    self.init([Member(name: HostName.own, clientURLs: [options.advertiseURL])])
+  }
+
   /// Writes the answer with the header of etcd's; false if etcd's cannot be read.
   func replace(in message: UnsafeRawBufferPointer, into output: inout ByteBuffer) -> Bool {
     guard let answer = unsafe try? MemberListResponse(message) else { return false }

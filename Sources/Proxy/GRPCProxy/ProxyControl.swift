@@ -41,7 +41,6 @@ final class ProxyControl: ControlCore<ProxyMessage> {
 
   /// Once the cores run.
   func startServices() {
-    if !shared.options.advertiseURL.isEmpty { tellMembers([]) }
     if shared.options.registers {
       let registrar = Registrar(core: self, shared: shared, client: client) { [unowned self] in bestEndpoint }
       registrar.changed = { [unowned self] members in tellMembers(members) }
@@ -53,9 +52,8 @@ final class ProxyControl: ControlCore<ProxyMessage> {
 
   /// Without any that is registered the proxy knows of itself.
   private func tellMembers(_ members: [Member]) {
-    let own = Member(name: HostName.own, clientURLs: [shared.options.advertiseURL])
-    let answer = MemberAnswer(members.isEmpty ? [own] : members)
-    tell { .members(answer) }
+    let answer = members.isEmpty ? MemberAnswer(ownOf: shared.options) : MemberAnswer(members)
+    if let answer { tell { .members(answer) } }
   }
 
   /// Where the control thread's own calls go: the clients' endpoint if it is well, else any that is.

@@ -123,6 +123,7 @@ final class ProxyCore: Core, Acceptor.Host {
     scratch = ByteBuffer(pool)
     routes = Routes(slots: Limits.endpoints)
     random = SplitMix(seed: kernel.now.nanoseconds &+ UInt64(index))
+    members = MemberAnswer(ownOf: options)
     super.init(index: index, kernel: kernel)
     acceptor.start()
   }

@@ -92,6 +92,21 @@ import Testing
     #expect(world.failures == [])
   }
 
+  @Test func aNamespaceLeavesTheMemberListToTheProxies() {
+    var options = GRPCProxyOptions()
+    options.namespace = "a/"
+    // From the first call on: the proxy knows of itself before anybody has told it of others.
+    #expect(rewritesMemberList(options))
+    options.advertiseURL = ""
+    #expect(!rewritesMemberList(options))
+  }
+
+  private func rewritesMemberList(_ options: GRPCProxyOptions) -> Bool {
+    let world = ProxyWorld(seed: 1, endpoints: 1, options)
+    defer { world.finish() }
+    return world.core.rewrites(.memberList)
+  }
+
   @Test func aPageComesBehindAnEndOfRequests() {
     let world = ProxyWorld(seed: 1, endpoints: 1)
     let socket = world.network.makeSocket(capacity: 65_536)
