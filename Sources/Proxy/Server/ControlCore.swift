@@ -156,13 +156,14 @@ class ControlCore<Message: ControlMessage>: Core {
   /// Systemd restarts a process that stops feeding: so it is fed only while every core turns.
   private func feedWatchdog() {
     guard let interval = manager.watchdogInterval, now + .seconds(1) >= watchdogDue else { return }
-    let alive = group.links.allSatisfy { $0.answeredPings + Self.silentTicks > pingsSent }
-    if alive { manager.keepAlive() }
+    if coresAreAlive { manager.keepAlive() }
     watchdogDue = now + Instant.Span(nanoseconds: interval.nanoseconds / 2)
   }
 
   /// Whether every core has turned lately.
-  final var coresAreAlive: Bool { group.links.allSatisfy { $0.answeredPings + Self.silentTicks > pingsSent } }
+  private var coresAreAlive: Bool {
+    group.links.allSatisfy { $0.answeredPings + Self.silentTicks > pingsSent }
+  }
 
   // MARK: Signals
 
