@@ -96,6 +96,13 @@ public enum Limits {
   /// A self-signed certificate is renewed so long before it expires.
   static let selfSignedRenewalDays: Int64 = 30
 
+  /// Tokens and users whose principals are remembered.
+  static let principals = 1 << 18
+
+  // Between cores.
+  /// Messages from one core to another that wait to be read.
+  static let coreMail = 256
+
   // The gRPC proxy.
   /// Receive buffers a core and bytes in each: fewer and larger ones than the gateway's, since a turn's worth of many calls
   /// arrives in one piece.

@@ -54,6 +54,12 @@ struct Call: ~Copyable {
 
   /// No call at all but a page that does not fit the client's window.
   var isPage = false
+  /// The user that Authenticate names.
+  var user: [UInt8] = []
+  /// Answers the client in etcd's place.
+  var session: ClientSession?
+  /// No client's but the proxy's.
+  var own: OwnCall?
 
   /// Where the messages begin and end, for the limits on their size.
   var requestFrames = MessageFramer()

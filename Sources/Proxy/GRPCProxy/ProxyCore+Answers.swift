@@ -6,7 +6,7 @@ extension ProxyCore {
   func answerBegan(_ id: Handle, _ connection: inout UpstreamConnection) {
     heard(&connection)
     _ = calls.edit(id) { call in
-      guard !call.headSent else { return }
+      guard !call.headSent, call.own == nil else { return }
       if call.isOrdered {
         // Whether this answer is the one that the client gets shows when its message has come.
         HeaderRecord.write(upstreamSide.received, into: &call.tail)
@@ -52,6 +52,12 @@ extension ProxyCore {
     endStream: Bool
   ) {
     heard(&connection)
+    if let own = own(id) {
+      connection.transport.http2.credit(stream, bytes.count)
+      unsafe ownAnswered(own, bytes)
+      if endStream { failAlone(id, .internal, "server closed the stream without sending trailers") }
+      return
+    }
     var credit = 0
     let verdict: Verdict? = calls.edit(id) { call in
       if let (code, text) = unsafe checkAnswer(&call, bytes) { return .refused(code, text) }
@@ -169,6 +175,7 @@ extension ProxyCore {
     let fields = upstreamSide.received
     let code = GRPCStatus.Code(fields)
     let slot = connection.slot
+    if let own = own(id) { return ownTrailers(id, own, &connection, code, isHead: isHead) }
     var isOver = true
     var isAnew = false
     _ = calls.edit(id) { call in
@@ -197,6 +204,21 @@ extension ProxyCore {
     if isOver { forgetAlone(id) }
   }
 
+  private func ownTrailers(
+    _ id: Handle, _ own: OwnCall, _ connection: inout UpstreamConnection, _ code: GRPCStatus.Code,
+    isHead: Bool
+  ) {
+    let words = unsafe upstreamSide.received.value(of: .grpcMessage).map { unsafe Array($0) } ?? []
+    let slot = connection.slot
+    let isAnew: Bool? = calls.edit(id) { call in
+      call.upstream = nil
+      connection.transport.http2.reset(call.upstreamStream, .noError)
+      return isHead && mayTryElsewhere(call, code, slot)
+    }
+    if isAnew == true, ownLost(own) || !own.isPersistent { return beginAnew(id) }
+    ownEnded(id, own, code, words)
+  }
+
   /// Whether an answer of nothing but an error may be replaced by that of another endpoint: only for calls that may be
   /// made twice, and only while an endpoint is left that has not been asked.
   private func mayTryElsewhere(_ call: borrowing Call, _ code: GRPCStatus.Code, _ slot: Int) -> Bool {
@@ -223,6 +245,10 @@ extension ProxyCore {
   ) {
     var credited: (upstream: Handle, stream: UInt32, count: Int)?
     var isOver = false
+    if let session = calls.edit(id, { $0.session }) ?? nil {
+      session.writable(on: &connection)
+      return touch(&connection, handle)
+    }
     _ = calls.edit(id) { call in
       guard !call.response.isEmpty else { return }
       let taken = unsafe connection.transport.http2.send(stream, call.response.bytes, endStream: false)
@@ -260,6 +286,10 @@ extension ProxyCore {
   ///
   /// What certainly has not been acted on, or may be made twice, begins anew; etcd's proxy lets it fail.
   func lost(_ id: Handle, certainlyUnseen: Bool, _ reason: String) {
+    if let own = own(id), own.isPersistent {
+      _ = calls.edit(id) { $0.upstream = nil }
+      return ownLost(own) ? beginAnew(id) : failAlone(id, .unavailable, reason)
+    }
     let failure: Bool? = calls.edit(id) { call in
       call.upstream = nil
       let isSafe = certainlyUnseen || call.method.isRead || call.method.mayBeginAnew

@@ -13,7 +13,7 @@ extension ProxyCore {
     _ = calls.edit(id) { call in
       guard call.phase == .waiting else { return }
       guard let endpoint = choose(&call) else {
-        if !call.method.waitsForReady || call.tries > 0 && !mayWait(call) {
+        if !call.method.waitsForReady || call.tries > 0 && !mayWait(call) && call.own?.isPersistent != true {
           failure = unreachable
         } else {
           waiting.append(id)
@@ -30,7 +30,8 @@ extension ProxyCore {
       waiting.append(id)
       wantsRetry = true
     }
-    if let failure { failAlone(id, .unavailable, failure) }
+    if let failure { return failAlone(id, .unavailable, failure) }
+    if reached != nil { ownBegan(id) }
     guard let reached, reached.credit > 0 else { return }
     _ = clients.edit(reached.client) { connection in
       connection.transport.http2.credit(reached.stream, reached.credit)
@@ -59,7 +60,7 @@ extension ProxyCore {
     upstreams.edit(handle) { connection -> (client: Handle, stream: UInt32, credit: Int)? in
       outgoing.removeAll()
       writeRequestHead(call, connection.endpoint)
-      let endsNow = call.clientEnded && call.request.isEmpty && call.inbox.isEmpty
+      let endsNow = call.clientEnded && call.request.isEmpty && call.inbox.isEmpty && call.own == nil
       guard let stream = connection.transport.http2.open(outgoing, endStream: endsNow, user: id) else {
         return nil
       }
@@ -70,6 +71,7 @@ extension ProxyCore {
       call.requestEnded = endsNow
       call.tried.insert(connection.slot)
       call.tries = min(call.tries + 1, 254)
+      if call.own != nil { call.request.removeAll() }
       let credit = push(&call, &connection)
       touch(&connection, handle)
       return (call.client, call.stream, credit)

@@ -33,6 +33,10 @@ extension ProxyCore {
 
   /// etcd's side is done with the call: ends it with a status.
   func failAlone(_ id: Handle, _ code: GRPCStatus.Code, _ text: String) {
+    if let own = own(id) {
+      _ = calls.edit(id) { $0.upstream = nil }
+      return ownEnded(id, own, code, Array(text.utf8))
+    }
     _ = calls.edit(id) { call in
       call.upstream = nil
       _ = clients.edit(call.client) { connection in
@@ -88,11 +92,13 @@ extension ProxyCore {
     guard let call = calls.remove(id) else { return }
     timers.cancel(call.timer)
     connection.calls -= 1
+    closeSession(call)
   }
 
   func forgetAlone(_ id: Handle) {
     guard let call = calls.remove(id) else { return }
     timers.cancel(call.timer)
+    closeSession(call)
     _ = clients.edit(call.client) { connection in
       connection.calls -= 1
       touch(&connection, call.client)
@@ -117,6 +123,7 @@ extension ProxyCore {
       guard let gone else { return }
       timers.cancel(gone.timer)
       count(gone, .canceled)
+      closeSession(gone)
     }
     connection.calls = 0
   }
@@ -173,6 +180,7 @@ extension ProxyCore {
 
   /// The last client is gone: the connections to etcd go as well.
   func finish() {
+    isEnding = true
     upstreams.forEach { handle, connection in endUpstream(&connection, handle, SystemError(code: ECANCELED)) }
     if upstreams.count == 0 { isFinished = true }
   }
@@ -182,6 +190,7 @@ extension ProxyCore {
     guard let deadline = drainDeadline else { return }
     var ending: [Handle] = []
     calls.forEach { id, call in
+      guard call.own == nil else { return }
       if now >= deadline || !call.isPage && call.method.isEndless { ending.append(id) }
     }
     for id in ending {

@@ -41,6 +41,8 @@ extension ProxyCore {
       guard call.deadline != .distantFuture else { return }
       call.timer = timers.schedule(at: call.deadline, Token(owner: Owner.call, operation: 0, handle: id))
     }
+    let isServedHere = calls.edit(id) { openSession(&$0, id, fields) } ?? false
+    if isServedHere { return endStream ? requestEnded(id, &connection, handle) : () }
     // A unary request's message comes in the same breath: it is sent on together with the head.
     starting.append(id)
   }
@@ -57,10 +59,13 @@ extension ProxyCore {
   ) {
     var credit = bytes.count
     var stream: UInt32 = 0
+    var session: ClientSession?
     let refusal: (GRPCStatus.Code, String)?? = calls.edit(id) { call in
       stream = call.stream
+      session = call.session
       if endStream { call.clientEnded = true }
       if let refusal = unsafe checkRequest(&call, bytes) { return refusal }
+      if session != nil { return nil }
       if call.rewrites {
         unsafe call.inbox.append(bytes)
         call.owedRequest += bytes.count
@@ -73,6 +78,9 @@ extension ProxyCore {
     }
     if let refusal, let (code, text) = refusal {
       return failCall(id, &connection, handle, code, text)
+    }
+    if let session {
+      return unsafe sessionReceived(session, &connection, handle, bytes, endStream: endStream)
     }
     if credit > 0 { connection.transport.http2.credit(stream, credit) }
   }

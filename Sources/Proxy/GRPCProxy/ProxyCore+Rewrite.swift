@@ -5,7 +5,7 @@ internal import Reactor
 extension ProxyCore {
   /// Whether a method's messages are looked into.
   func rewrites(_ method: EtcdMethod) -> Bool {
-    if method == .memberList, members != nil { return true }
+    if method == .authenticate || method == .memberList && members != nil { return true }
     guard let namespace = shared.namespace else { return false }
     return method.carriesKeys || namespace.isStrict
   }
@@ -13,6 +13,7 @@ extension ProxyCore {
   /// Rewrites the messages of a request that are complete, for `passRequest`.
   func rewriteRequest(_ call: inout Call, _ id: Handle) -> (GRPCStatus.Code, String)? {
     guard call.awaitedLease == 0 else { return nil }
+    if call.method == .authenticate { noteUser(&call) }
     guard let namespace = shared.namespace, call.method != .memberList else {
       moveAll(&call.inbox, to: &call.request)
       return nil
@@ -101,6 +102,22 @@ extension ProxyCore {
     }
   }
 
+  /// Whose token the answer will bring.
+  private func noteUser(_ call: inout Call) {
+    guard let length = unsafe GRPCMessage.complete(call.inbox.bytes) else { return }
+    var names = unsafe ProtoSequence(
+      of: 1, in: UnsafeRawBufferPointer(rebasing: call.inbox.bytes[GRPCMessage.prefix..<length]))
+    while let name = unsafe try? names.next() { call.user = unsafe Array(name) }
+  }
+
+  /// Remembers whose token it is.
+  private func noteToken(_ call: borrowing Call, _ message: UnsafeRawBufferPointer) {
+    var tokens = unsafe ProtoSequence(of: 2, in: message)
+    while let token = unsafe try? tokens.next() {
+      unsafe shared.principals.learn(token: Array(token), user: call.user)
+    }
+  }
+
   /// Remembers a lease that was granted through the namespace.
   private func noteLease(_ message: UnsafeRawBufferPointer) {
     guard let answer = unsafe try? LeaseGrantResponse(message), answer.id != 0 else { return }
@@ -121,6 +138,7 @@ extension ProxyCore {
       var message = ByteBuffer(pool)
       GRPCMessage.begin(&message)
       var isNew = false
+      if call.method == .authenticate { unsafe noteToken(call, body) }
       if call.method == .memberList, let members {
         isNew = unsafe members.replace(in: body, into: &message)
       } else if let namespace = shared.namespace {

@@ -80,6 +80,13 @@ final class ProxyCore: Core, Acceptor.Host {
   var touchedUpstreams: [Handle] = []
   /// Calls to be given a connection before the turn ends.
   var starting: [Handle] = []
+  /// Own calls with something to say, and those that were let go of.
+  var pushing: [Handle] = []
+  var abandoned: [Handle] = []
+  /// The last client is gone.
+  var isEnding = false
+  var outbox: CoreOutbox
+  var principals: PrincipalCache
   /// Calls for which there was none.
   var waiting: [Handle] = []
   var routes: Routes
@@ -122,6 +129,8 @@ final class ProxyCore: Core, Acceptor.Host {
     upstreamSide = HTTP2Context(settings: GRPCProxyOptions.upstreamSettings, pool: pool)
     scratch = ByteBuffer(pool)
     routes = Routes(slots: Limits.endpoints)
+    principals = PrincipalCache(shared.principals)
+    outbox = CoreOutbox(cores: shared.group.links.count)
     random = SplitMix(seed: kernel.now.nanoseconds &+ UInt64(index))
     members = MemberAnswer(ownOf: options)
     super.init(index: index, kernel: kernel)
@@ -154,6 +163,21 @@ final class ProxyCore: Core, Acceptor.Host {
   override func woken() {
     shared.group.links[index].doorbell.answer()
     while let message = shared.group.links[index].mailbox.pop() { handle(message) }
+    for sender in shared.group.links.indices {
+      let box = shared.post.box(from: sender, to: index)
+      while let mail = box.pop() { handle(mail, from: sender) }
+    }
+  }
+
+  private func handle(_ mail: CoreMail, from sender: Int) {
+    switch mail {
+    case .none: break
+    }
+  }
+
+  /// Says something to another core, or to this one.
+  func send(_ mail: CoreMail, to core: Int) {
+    outbox.send(mail, from: index, to: core, shared.post)
   }
 
   private func handle(_ message: ProxyMessage) {
@@ -179,6 +203,8 @@ final class ProxyCore: Core, Acceptor.Host {
     relievePressure()
     startForFreedStreams()
     dispatchStarting()
+    settleOwnCalls()
+    outbox.flush(from: index, shared.post) { shared.group.links[$0].ring(from: kernel) }
     // From here on nothing writes to a connection: what is sent off must be all there is.
     settleUpstreams()
     settleClients()

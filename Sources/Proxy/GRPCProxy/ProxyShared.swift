@@ -91,6 +91,10 @@ final class ProxyShared: Sendable {
   let backend: IOBackend
   let namespace: Namespace?
   let ownLeases = OwnLeases()
+  let post: CorePost
+  let principals = Principals()
+  /// The highest revision that the process has shown to any client, or is about to.
+  let seen = Atomic<Int64>(0)
   /// For each core, the leases and the pages it asks for.
   let leaseQuestions: [Mailbox<LeaseQuestion>]
   let pageRequests: [Mailbox<PageRequest>]
@@ -107,6 +111,7 @@ final class ProxyShared: Sendable {
     counters = ProxyCounters(cores: cores)
     admission = Admission(connections: connectionLimit, perSource: options.maxConnectionsPerSource)
     group = CoreGroup(cores: cores)
+    post = CorePost(cores: cores)
     namespace =
       options.namespace.isEmpty
       ? nil : Namespace(prefix: Array(options.namespace.utf8), strict: options.namespaceIsStrict)

@@ -76,6 +76,11 @@ final class CoreGroup<Message: Sendable>: Sendable {
     return true
   }
 
+  /// Something waits for the core elsewhere: wakes it if it may sleep.
+  func ring(from own: Kernel?) {
+    if doorbell.ring() { bell.withLock { $0 }?.kernel.wake(from: own) }
+  }
+
   /// Wakes the core without a message.
   func wake() { bell.withLock { $0 }?.kernel.wake(from: nil) }
 

@@ -1,0 +1,56 @@
+internal import Reactor
+
+/// What one core says to another.
+enum CoreMail: Sendable {
+  /// Nothing yet: the case keeps the enum inhabited.
+  case none
+}
+
+/// The ways from every core to every core.
+final class CorePost: Sendable {
+  private let cores: Int
+  private let boxes: [Mailbox<CoreMail>]
+
+  init(cores: Int) {
+    self.cores = cores
+    boxes = (0..<cores * cores).map { _ in Mailbox(capacity: Limits.coreMail) }
+  }
+
+  /// What `sender` has for `receiver`.
+  func box(from sender: Int, to receiver: Int) -> Mailbox<CoreMail> { boxes[sender * cores + receiver] }
+}
+
+/// A core's end of it. What does not fit waits here, in order; a core that is told something is woken once a turn.
+struct CoreOutbox {
+  private var waiting: [[CoreMail]]
+  private var isDue: [Bool]
+
+  init(cores: Int) {
+    waiting = Array(repeating: [], count: cores)
+    isDue = Array(repeating: false, count: cores)
+  }
+
+  mutating func send(_ mail: CoreMail, from core: Int, to receiver: Int, _ post: CorePost) {
+    isDue[receiver] = true
+    guard waiting[receiver].isEmpty, post.box(from: core, to: receiver).push(mail) == nil else {
+      waiting[receiver].append(mail)
+      return
+    }
+  }
+
+  /// The receiver has to look at what it shares with us.
+  mutating func ring(_ receiver: Int) { isDue[receiver] = true }
+
+  /// Sends what had to wait and says whom to wake. What still waits is tried again next time.
+  mutating func flush(from core: Int, _ post: CorePost, _ wake: (Int) -> Void) {
+    for receiver in isDue.indices where isDue[receiver] {
+      let box = post.box(from: core, to: receiver)
+      while let first = waiting[receiver].first {
+        guard box.push(first) == nil else { break }
+        waiting[receiver].removeFirst()
+      }
+      isDue[receiver] = !waiting[receiver].isEmpty
+      wake(receiver)
+    }
+  }
+}
