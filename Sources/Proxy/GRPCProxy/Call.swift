@@ -81,6 +81,17 @@ struct Call: ~Copyable {
   var inbox: ByteBuffer
   var outbox: ByteBuffer
 
+  /// What the cache has to do with it.
+  var read = ReadState()
+  /// The revision in the header of the answer that came last, once it is known.
+  var peek = RevisionPeek()
+  var answered: Int64 = -1
+  /// Keys that the request writes, in the form of `WrittenKeys`, until etcd has said whether it did.
+  var written: ByteBuffer
+  var isWriteNoted = false
+  /// The revision to which the request compacts.
+  var compacts: Int64 = 0
+
   /// Bytes kept for it that wait for one of the two sides.
   var heldBytes: Int { request.count + response.count + inbox.count }
 
@@ -95,5 +106,6 @@ struct Call: ~Copyable {
     tail = ByteBuffer(pool)
     inbox = ByteBuffer(pool)
     outbox = ByteBuffer(pool)
+    written = ByteBuffer(pool)
   }
 }

@@ -4,6 +4,7 @@ internal import Reactor
 enum CoreMail: Sendable {
   /// Nothing yet: the case keeps the enum inhabited.
   case none
+  case cache(CacheNews)
 }
 
 /// The ways from every core to every core.

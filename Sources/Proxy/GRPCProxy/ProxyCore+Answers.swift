@@ -129,7 +129,15 @@ extension ProxyCore {
     var refusal: (GRPCStatus.Code, String)?
     var offset = 0
     while let step = unsafe call.responseFrames.next(bytes, from: &offset) {
-      guard case .header(_, let length) = step else { continue }
+      guard case .header(let flag, let length) = step else {
+        if call.peek.isOpen, case .payload(let range, _) = step,
+          let revision = unsafe call.peek.take(UnsafeRawBufferPointer(rebasing: bytes[range]))
+        {
+          answerRevision(&call, revision)
+        }
+        continue
+      }
+      call.peek.begin(isPlain: flag == 0)
       shared.counters.sentMessage(call.method, core: index)
       if options.logsCalls { logMessage(call, isRequest: false, length) }
       if length > answerLimit, refusal == nil {
@@ -145,6 +153,7 @@ extension ProxyCore {
   ///
   /// - Returns: bytes that have left, to be credited to etcd.
   func pass(_ bytes: UnsafeRawBufferPointer, of call: inout Call) -> Int {
+    if call.read.leads { unsafe reads.flights.capture(call.read.flight, bytes) }
     guard call.response.isEmpty else {
       unsafe call.response.append(bytes)
       return 0
@@ -190,6 +199,7 @@ extension ProxyCore {
       if !isHead { sendKeptHead(&call) }
       if call.method.kind == .unary { routes.took(now - call.started, slot) }
       count(call, code)
+      readAnswered(&call, code, fields)
       call.phase = .finishing
       outgoing.removeAll()
       outgoing.append(answer: fields)
@@ -315,6 +325,7 @@ extension ProxyCore {
       call.passed = 0
       call.tail.removeAll()
       call.outbox.removeAll()
+      call.answered = -1
       call.owedAnswer = 0
       call.responseFrames = MessageFramer()
     }

@@ -72,6 +72,7 @@ extension ProxyCore {
       call.tried.insert(connection.slot)
       call.tries = min(call.tries + 1, 254)
       if call.own != nil { call.request.removeAll() }
+      readSent(call)
       let credit = push(&call, &connection)
       touch(&connection, handle)
       return (call.client, call.stream, credit)

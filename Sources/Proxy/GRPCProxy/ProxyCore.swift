@@ -38,6 +38,8 @@ final class ProxyCore: Core, Acceptor.Host {
     static let sweep: UInt8 = 0
     static let retry: UInt8 = 1
     static let patience: UInt8 = 2
+    static let proofs: UInt8 = 3
+    static let patienceOfReads: UInt8 = 4
   }
 
   /// A connection to be made to an endpoint's next address, noted while the last one is under edit.
@@ -87,6 +89,9 @@ final class ProxyCore: Core, Acceptor.Host {
   var isEnding = false
   var outbox: CoreOutbox
   var principals: PrincipalCache
+  let reads: Reads
+  /// The newest revision this core has shown, so that `shared.seen` is only touched by news.
+  var seenHere: Int64 = 0
   /// Calls for which there was none.
   var waiting: [Handle] = []
   var routes: Routes
@@ -130,10 +135,12 @@ final class ProxyCore: Core, Acceptor.Host {
     scratch = ByteBuffer(pool)
     routes = Routes(slots: Limits.endpoints)
     principals = PrincipalCache(shared.principals)
+    reads = try Reads(shared, core: index, seed: kernel.now.nanoseconds, pool)
     outbox = CoreOutbox(cores: shared.group.links.count)
     random = SplitMix(seed: kernel.now.nanoseconds &+ UInt64(index))
     members = MemberAnswer(ownOf: options)
     super.init(index: index, kernel: kernel)
+    reads.attach(self)
     acceptor.start()
   }
 
@@ -156,6 +163,8 @@ final class ProxyCore: Core, Acceptor.Host {
       (retryTimer, retryDue) = (.none, .distantFuture)
       startWaiting()
     case Owner.core where token.operation == CoreTimer.patience: endPatience()
+    case Owner.core where token.operation == CoreTimer.proofs: proofsDue()
+    case Owner.core where token.operation == CoreTimer.patienceOfReads: reads.indexes.patienceEnded()
     default: sweep()
     }
   }
@@ -172,6 +181,7 @@ final class ProxyCore: Core, Acceptor.Host {
   private func handle(_ mail: CoreMail, from sender: Int) {
     switch mail {
     case .none: break
+    case .cache(let news): handle(news)
     }
   }
 
@@ -202,7 +212,10 @@ final class ProxyCore: Core, Acceptor.Host {
     endClients()
     relievePressure()
     startForFreedStreams()
-    dispatchStarting()
+    repeat {
+      settleReads()
+      dispatchStarting()
+    } while reads.isUnsettled
     settleOwnCalls()
     outbox.flush(from: index, shared.post) { shared.group.links[$0].ring(from: kernel) }
     // From here on nothing writes to a connection: what is sent off must be all there is.

@@ -93,6 +93,11 @@ final class ProxyShared: Sendable {
   let ownLeases = OwnLeases()
   let post: CorePost
   let principals = Principals()
+  let cacheCounters: CacheCounters
+  /// For each core.
+  let cacheInterest: [CacheInterest]
+  /// No member is known that answers requests for progress ahead of its events.
+  let hasSoundProgress = Atomic<Bool>(false)
   /// The highest revision that the process has shown to any client, or is about to.
   let seen = Atomic<Int64>(0)
   /// For each core, the leases and the pages it asks for.
@@ -112,6 +117,8 @@ final class ProxyShared: Sendable {
     admission = Admission(connections: connectionLimit, perSource: options.maxConnectionsPerSource)
     group = CoreGroup(cores: cores)
     post = CorePost(cores: cores)
+    cacheCounters = CacheCounters(cores: cores)
+    cacheInterest = (0..<cores).map { _ in CacheInterest() }
     namespace =
       options.namespace.isEmpty
       ? nil : Namespace(prefix: Array(options.namespace.utf8), strict: options.namespaceIsStrict)
