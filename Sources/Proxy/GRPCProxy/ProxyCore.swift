@@ -38,6 +38,7 @@ final class ProxyCore: Core, Acceptor.Host {
     static let sweep: UInt8 = 0
     static let retry: UInt8 = 1
     static let patience: UInt8 = 2
+    static let watch: UInt8 = 3
   }
 
   /// A connection to be made to an endpoint's next address, noted while the last one is under edit.
@@ -86,6 +87,10 @@ final class ProxyCore: Core, Acceptor.Host {
   /// The last client is gone.
   var isEnding = false
   var outbox: CoreOutbox
+  private(set) lazy var watchHome = WatchHome(self)
+  private(set) var watch: WatchHub!
+  private var watchTimer = TimerWheel.Timer.none
+  private var watchDue = Instant.distantFuture
   var principals: PrincipalCache
   /// Calls for which there was none.
   var waiting: [Handle] = []
@@ -134,6 +139,7 @@ final class ProxyCore: Core, Acceptor.Host {
     random = SplitMix(seed: kernel.now.nanoseconds &+ UInt64(index))
     members = MemberAnswer(ownOf: options)
     super.init(index: index, kernel: kernel)
+    watch = try WatchHub(self)
     acceptor.start()
   }
 
@@ -156,6 +162,11 @@ final class ProxyCore: Core, Acceptor.Host {
       (retryTimer, retryDue) = (.none, .distantFuture)
       startWaiting()
     case Owner.core where token.operation == CoreTimer.patience: endPatience()
+    case Owner.core where token.operation == CoreTimer.watch:
+      (watchTimer, watchDue) = (.none, .distantFuture)
+      watch.tick()
+      watchHome.tick()
+      if watchHome.isBusy || watch.groupCount > 0 { scheduleWatchTick() }
     default: sweep()
     }
   }
@@ -167,11 +178,12 @@ final class ProxyCore: Core, Acceptor.Host {
       let box = shared.post.box(from: sender, to: index)
       while let mail = box.pop() { handle(mail, from: sender) }
     }
+    watch.readRings()
   }
 
   private func handle(_ mail: CoreMail, from sender: Int) {
     switch mail {
-    case .none: break
+    case .watch(let mail): watchHome.handle(mail, from: sender)
     }
   }
 
@@ -202,6 +214,8 @@ final class ProxyCore: Core, Acceptor.Host {
     endClients()
     relievePressure()
     startForFreedStreams()
+    watch.finishTurn()
+    watchHome.finishTurn()
     dispatchStarting()
     settleOwnCalls()
     outbox.flush(from: index, shared.post) { shared.group.links[$0].ring(from: kernel) }
@@ -211,6 +225,16 @@ final class ProxyCore: Core, Acceptor.Host {
     schedulePatient()
     feedStarved()
     if gate.isDrained { finish() }
+  }
+
+  /// The watches are looked after in a moment.
+  func scheduleWatchTick(after pause: Instant.Span = .seconds(1)) {
+    guard !isEnding, now + pause < watchDue else { return }
+    timers.cancel(watchTimer)
+    watchDue = now + pause
+    watchTimer = timers.schedule(
+      at: watchDue,
+      Token(owner: Owner.core, operation: CoreTimer.watch, handle: Handle(slot: 0, generation: 0)))
   }
 
   private func dispatchStarting() {

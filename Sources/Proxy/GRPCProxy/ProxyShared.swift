@@ -93,6 +93,8 @@ final class ProxyShared: Sendable {
   let ownLeases = OwnLeases()
   let post: CorePost
   let principals = Principals()
+  /// What each core tells the others about the watches whose home it is.
+  let watchRings: [BroadcastRing<WatchNotice>]
   /// The highest revision that the process has shown to any client, or is about to.
   let seen = Atomic<Int64>(0)
   /// For each core, the leases and the pages it asks for.
@@ -112,6 +114,9 @@ final class ProxyShared: Sendable {
     admission = Admission(connections: connectionLimit, perSource: options.maxConnectionsPerSource)
     group = CoreGroup(cores: cores)
     post = CorePost(cores: cores)
+    watchRings = (0..<cores).map { _ in
+      BroadcastRing(capacity: Limits.watchNotices, readers: cores - 1)
+    }
     namespace =
       options.namespace.isEmpty
       ? nil : Namespace(prefix: Array(options.namespace.utf8), strict: options.namespaceIsStrict)
