@@ -97,6 +97,8 @@ final class ProxyShared: Sendable {
   let watchRings: [BroadcastRing<WatchNotice>]
   /// The highest revision that the process has shown to any client, or is about to.
   let seen = Atomic<Int64>(0)
+  /// The highest revision that is known to be compacted away.
+  let compacted = Atomic<Int64>(0)
   /// For each core, the leases and the pages it asks for.
   let leaseQuestions: [Mailbox<LeaseQuestion>]
   let pageRequests: [Mailbox<PageRequest>]
@@ -123,6 +125,14 @@ final class ProxyShared: Sendable {
     leaseQuestions = (0..<cores).map { _ in Mailbox(capacity: Limits.pageRequestsACore) }
     pageRequests = (0..<cores).map { _ in Mailbox(capacity: Limits.pageRequestsACore) }
   }
+
+  /// A client is about to be shown this revision.
+  func noteSeen(_ revision: Int64) {
+    if revision > seen.load(ordering: .relaxed) { _ = seen.max(revision, ordering: .relaxed) }
+  }
+
+  /// etcd has forgotten what was before and at this revision.
+  func noteCompaction(_ revision: Int64) { _ = compacted.max(revision, ordering: .relaxed) }
 
   var board: EndpointBoard { endpoints.board }
 }

@@ -64,7 +64,7 @@ final class WatchFeed: OwnCall {
 
   /// At most so many creates are under way that etcd is not flooded when it comes back.
   private func makeSome() {
-    guard isOpen, !unmade.isEmpty else { return }
+    guard isOpen else { return }
     var made = 0
     while made < unmade.count, unanswered < Limits.watchCreatesUnderWay {
       let group = unmade[made]

@@ -172,6 +172,7 @@ final class WatchHome {
       for group in groups { end(group, .status(code, words)) }
     case .unauthenticated, .permissionDenied, .unimplemented, .invalidArgument:
       for group in groups { refuse(group, feed, .status(code, words)) }
+    case _ where core.isEnding: break
     default:
       core.log.info(
         "a watch stream to etcd ended; it is opened again", .string("code", "\(code)"),
@@ -196,7 +197,7 @@ final class WatchHome {
 
   /// The highest revision that clients will have been shown.
   func saw(_ header: ResponseHeader) {
-    _ = core.shared.seen.max(header.revision, ordering: .relaxed)
+    core.shared.noteSeen(header.revision)
     failures = 0
   }
 
@@ -254,7 +255,8 @@ final class WatchHome {
 
   /// etcd has taken the watch back, or refused it.
   func canceled(_ group: HomeGroup, _ response: WatchResponse, by feed: WatchFeed) {
-    if response.header.revision > 0 { group.header = response.header }
+    group.header = response.header
+    if response.compactRevision > 0 { core.shared.noteCompaction(response.compactRevision) }
     let reason = WatchEnd.Reason.canceled(
       compactRevision: response.compactRevision, reason: unsafe Array(response.cancelReason),
       isRefusal: response.isCreated, hasNoID: response.watchID == -1)

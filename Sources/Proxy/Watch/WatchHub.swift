@@ -16,8 +16,8 @@ final class WatchHub {
   private var rejoins: [Handle] = []
   private var endings: [(WatchStream, GRPCStatus.Code, [UInt8])] = []
   private var askers: [WatchStream] = []
-  /// Groups that have met the live one, and still have watchers behind.
-  private var frozen: [LocalGroup] = []
+  /// Groups that are over, or have met the live one, and may have watchers that are behind.
+  private var ended: [LocalGroup] = []
   /// Groups that may have lost their last watcher.
   private var left: [LocalGroup] = []
   /// Streams that wait for an answer about progress.
@@ -115,8 +115,9 @@ final class WatchHub {
     case .ended:
       guard let end = object as? WatchEnd else { return }
       group.end = end
-      // Nobody finds it any more.
+      // Nobody finds it any more; it stays for those that are behind.
       forget(group)
+      ended.append(group)
       markDirty(group)
     case .joined, .answer: break
     }
@@ -235,16 +236,18 @@ final class WatchHub {
   func join(_ stream: WatchStream, _ request: WatchCreateRequest, isAlone: Bool) -> Handle? {
     let range = WatchRange(key: request.key, end: request.rangeEnd)
     var key = GroupKey(range: range, principal: stream.principal, requiresLeader: stream.requiresLeader)
-    if isAlone || range.isEmpty || request.startRevision < 0 {
+    let start = request.startRevision
+    let isGone = start > 0 && start <= core.shared.compacted.load(ordering: .relaxed)
+    if isAlone || range.isEmpty || start < 0 || isGone {
       lastOwn += 1
       key.kind = .own(
-        lastOwn << 16 | UInt64(core.index), from: request.startRevision,
-        wantsPrevious: request.wantsPrevious)
+        lastOwn << 16 | UInt64(core.index), from: start, wantsPrevious: request.wantsPrevious)
     }
     let group = find(key, request.wantsPrevious, stream.token, start: request.startRevision)
     guard let handle = watchers.insert(Watcher(stream, group, request)) else { return nil }
     enter(group, handle)
     if group.state != nil { markDirty(group) }
+    core.scheduleWatchTick()
     return handle
   }
 
@@ -314,7 +317,7 @@ final class WatchHub {
   private func settle(_ watcher: inout Watcher, _ handle: Handle, _ group: LocalGroup) {
     watcher.flags.insert(.isSettled)
     if group.end == nil {
-      if watcher.floor == 0 {
+      if watcher.floor == 0, watcher.start == 0 {
         // Not older than anything that a client has been told.
         let newest = group.key.isLive ? core.shared.seen.load(ordering: .relaxed) : 0
         watcher.floor = max(group.next, newest + 1)
@@ -332,8 +335,10 @@ final class WatchHub {
     let isHeld = watcher.floor >= group.reach(wantsPrevious: watcher.flags.contains(.wantsPrevious))
     // What is still to come will bring what was there before, or be found not to.
     let isAhead = watcher.floor >= group.next && watcher.floor >= group.history.from
+    // A watch of one's own begins where etcd lets it begin.
+    let isAtStart = !group.key.isShared && !watcher.flags.contains(.isCreated)
     watcher.cursor =
-      isHeld || isAhead ? group.history.find(watcher.floor) : group.history.base - 1
+      isHeld || isAhead || isAtStart ? group.history.find(watcher.floor) : group.history.base - 1
   }
 
   // MARK: Behind
@@ -390,7 +395,7 @@ final class WatchHub {
     group.end = WatchEnd(header: group.header, .replaced)
     ask(group.home, .unsubscribe(group: group.id))
     forget(group)
-    frozen.append(group)
+    ended.append(group)
     markDirty(group)
   }
 
@@ -418,10 +423,8 @@ final class WatchHub {
         ask(group.home, .unsubscribe(group: group.id))
       }
       forget(group)
-      if let target = group.target {
-        target.catchUps.removeAll { $0 === group }
-        if target.watchers.isEmpty { target.isDirty = false }
-      }
+      if group.end != nil { ended.removeAll { $0 === group } }
+      group.target?.catchUps.removeAll { $0 === group }
     }
     left = left.filter { $0.watchers.isEmpty && $0.end == nil && groups[$0.key] === $0 }
   }
@@ -479,10 +482,9 @@ final class WatchHub {
     let again = askers
     askers.removeAll()
     for stream in again { stream.repeatQuestion() }
-    frozen.removeAll { $0.watchers.isEmpty }
     guard core.now.nanoseconds > Limits.historyAge.nanoseconds else { return }
     let time = Instant(nanoseconds: core.now.nanoseconds - Limits.historyAge.nanoseconds)
     for group in groups.values { group.history.trim(before: time) }
-    for group in frozen { group.history.trim(before: time) }
+    for group in ended { group.history.trim(before: time) }
   }
 }

@@ -47,4 +47,10 @@ struct GroupKey: Hashable, Sendable {
   var kind = Kind.live
 
   var isLive: Bool { kind == .live }
+
+  /// Others may join it.
+  var isShared: Bool {
+    if case .own = kind { return false }
+    return true
+  }
 }
