@@ -7,7 +7,6 @@ import tempfile
 import pytest
 
 from conformance.places import QUICK, RELEASES, Place
-from support.calls import Client
 from support.etcds import Etcd
 from support.grpc_calls import Caller
 from support.upstream import IS_NONE, Front, Upstream
@@ -84,6 +83,23 @@ def setting(open_setting):
     open_setting.hang_up()
 
 
+class User(Caller):
+    """A client with a token that it got through the address it uses, or with the one given."""
+
+    def __init__(self, address, name=None, password=None, token=None):
+        super().__init__(address)
+        self.token = token or self.ok("Auth/Authenticate", name=name, password=password).token
+
+    def credentials(self, metadata):
+        return [*metadata, ("token", self.token)] if getattr(self, "token", None) else metadata
+
+    def unary(self, name, request, *, metadata=(), **options):
+        return super().unary(name, request, metadata=self.credentials(metadata), **options)
+
+    def stream(self, name, *requests, metadata=(), **options):
+        return super().stream(name, *requests, metadata=self.credentials(metadata), **options)
+
+
 @pytest.fixture
 def key():
     """A prefix that no other test uses."""
@@ -100,4 +116,4 @@ def auth_place(request, memory, authority):
     made.close()
 
 
-__all__ = ["Client", "auth_place", "key", "memory", "not_alone", "open_setting", "setting"]
+__all__ = ["User", "auth_place", "key", "memory", "not_alone", "open_setting", "setting"]
