@@ -329,10 +329,10 @@ func (watcher *Watcher) judgePrevious(event *mvccpb.Event, wanted *Event) {
 	}
 }
 
-// Missing is what it should have been told by now, or nil.
-func (watcher *Watcher) Missing() *Event {
+// missing is what it should have been told by now, or nil.
+func (watcher *Watcher) missing() *Event {
 	watcher.Judge()
-	if !watcher.placed || watcher.ended || len(watcher.pending) > 0 {
+	if watcher.ended || !watcher.placed || len(watcher.pending) > 0 && watcher.pending[0].kind == isStart {
 		return nil
 	}
 	return watcher.expected(watcher.log.Complete())
@@ -340,11 +340,10 @@ func (watcher *Watcher) Missing() *Event {
 
 // IsDone tells whether it has been told everything that is in the log.
 func (watcher *Watcher) IsDone() bool {
-	watcher.Judge()
-	return watcher.ended || watcher.placed && len(watcher.pending) == 0 && watcher.expected(watcher.log.Complete()) == nil
+	return watcher.ended || watcher.created && watcher.missing() == nil
 }
 
-// Lacks reports what never came; to be called once nothing more can come.
+// Lacks reports what never came, and what came of which nobody knows; to be called once nothing more can come.
 func (watcher *Watcher) Lacks() {
 	if watcher.ended {
 		return
@@ -352,9 +351,14 @@ func (watcher *Watcher) Lacks() {
 	if !watcher.created {
 		watcher.fail("no answer", "created never came")
 	}
-	for missing := watcher.Missing(); missing != nil; missing = watcher.Missing() {
+	for missing := watcher.missing(); missing != nil; missing = watcher.missing() {
 		watcher.fail("never came", "%d of %q, last was %d", missing.Revision, missing.Key, watcher.last)
 		watcher.position++
+	}
+	for _, one := range watcher.pending {
+		if one.kind == isEvents || one.kind == isProgress {
+			watcher.fail("from the future", "%d, the newest is %d", one.revision, watcher.log.Complete())
+		}
 	}
 }
 
