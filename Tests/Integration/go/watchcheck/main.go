@@ -39,7 +39,7 @@ var (
 	storm       = flag.Duration("storm", 5*time.Second, "how often all connections break at once, 0: never")
 	compaction  = flag.Duration("compaction", 3*time.Second, "how often etcd compacts, 0: never")
 	requested   = flag.Bool("requested-progress", true, "ask for progress; etcd itself answers wrongly before 3.4.25 and 3.5.8")
-	survive     = flag.Bool("survive", false, "a stream that the other side ends is a violation")
+	survive     = flag.Bool("survive", false, "a stream that the other side ends is a violation, unless for want of a leader")
 	patience    = flag.Duration("patience", 30*time.Second, "how long the last events may take")
 	wait        = flag.Bool("wait", false, "before the last events: say so on standard error and wait for a line")
 )
@@ -86,7 +86,7 @@ func main() {
 	out := map[string]interface{}{
 		"counts": counts, "violations": report.Counts, "examples": report.Examples, "total": report.Total(),
 		"stream_ends": ends.byReason, "events": log.Count(), "seconds": reached.Seconds(), "seed": *seed,
-		"truth_resumed": truth.resumed,
+		"truth_resumed": truth.resumed, "tolerated": report.Tolerated,
 	}
 	line, err := json.Marshal(out)
 	if err != nil {

@@ -15,6 +15,11 @@ func deletion(key string, revision int64) *mvccpb.Event {
 	return &mvccpb.Event{Type: mvccpb.DELETE, Kv: &mvccpb.KeyValue{Key: []byte(key), ModRevision: revision}}
 }
 
+func before(event, previous *mvccpb.Event) *mvccpb.Event {
+	event.PrevKv = previous.Kv
+	return event
+}
+
 func response(revision int64, events ...*mvccpb.Event) *pb.WatchResponse {
 	header := &pb.ResponseHeader{ClusterId: 1, MemberId: 2, RaftTerm: 3, Revision: revision}
 	return &pb.WatchResponse{Header: header, Events: events}
@@ -56,8 +61,12 @@ var cases = []struct {
 		response(3), response(5, put("b", 3)), response(5, put("b", 4))}, []string{"early progress"}},
 	{"progress unasked", Spec{Key: "x", Start: 2}, []*pb.WatchResponse{response(5)}, []string{"unasked progress"}},
 	{"header behind", Spec{Key: "b", Start: 4}, []*pb.WatchResponse{response(3, put("b", 4))}, []string{"header"}},
-	{"no previous value", Spec{Key: "a", Start: 4, Previous: true}, []*pb.WatchResponse{
-		response(5, put("a", 4)), response(5, deletion("a", 5))}, []string{"prev_kv"}},
+	{"another previous value", Spec{Key: "b", Start: 4, Previous: true}, []*pb.WatchResponse{
+		response(5, before(put("b", 4), put("b", 2)))}, []string{"prev_kv"}},
+	{"the previous value", Spec{Key: "b", Start: 4, Previous: true}, []*pb.WatchResponse{
+		response(5, before(put("b", 4), put("b", 3)))}, nil},
+	{"previous value unasked", Spec{Key: "b", Start: 4}, []*pb.WatchResponse{
+		response(5, before(put("b", 4), put("b", 3)))}, []string{"prev_kv"}},
 	{"another value", Spec{Key: "b", Start: 4}, []*pb.WatchResponse{
 		response(5, &mvccpb.Event{Kv: &mvccpb.KeyValue{Key: []byte("b"), ModRevision: 4}})}, []string{"content"}},
 }
