@@ -10,10 +10,10 @@ extension ProxyCore {
   /// A request's head has come. True if the call is held for its message.
   func holdsRead(_ call: inout Call, _ fields: HeaderList) -> Bool {
     guard call.method == .range else { return false }
+    // Who asks for a leader asks for etcd.
     if unsafe fields.value(of: .hasleader) != nil { return false }
-    if let wish = unsafe fields.value(of: .bypass), unsafe wish.isEqual(to: "cache") || wish.isEqual(to: "all") {
-      return false
-    }
+    let bypass = Bypass(fields)
+    if bypass == .cache || bypass == .all { return false }
     call.read.stage = .gathering
     // As etcd looks for it.
     let token = unsafe fields.value(of: .token) ?? fields.value(of: .authorization)
@@ -66,6 +66,7 @@ extension ProxyCore {
     // An answer behind what the client has seen is not shown to it.
     call.isOrdered = call.isOrdered || query.isSerializable
     guard reads.isOn, let key = reads.cache.prepare(query, call.read.principal) else { return goes(&call, id) }
+    if call.read.fixed > 0 { reads.cache.compact(to: shared.compacted.load(ordering: .relaxed)) }
     let token = unsafe token(of: call)
     let isTrusted = unsafe reads.trust.accepts(token, now)
     if isTrusted, call.read.isSerializable {
@@ -136,7 +137,7 @@ extension ProxyCore {
   ) -> Bool {
     reads.cache.count(hit.isFixed ? .fixedHits : isConsistent ? .consistentHits : .serializableHits)
     connection.shown = max(connection.shown, hit.revision)
-    noteSeen(hit.revision)
+    shared.noteSeen(hit.revision)
     var isOver = false
     unsafe reads.cache.withMessage(hit) { message in
       isOver = unsafe answer(&call, &connection, message)
@@ -223,7 +224,7 @@ extension ProxyCore {
   private func noteCompaction(_ revision: Int64, _ fields: HeaderList) {
     guard let words = unsafe fields.value(of: .grpcMessage) else { return }
     let text = unsafe String(decoding: words, as: UTF8.self)
-    if text.contains("compacted"), revision < .max { compacted(to: revision + 1) }
+    if text.contains("compacted"), revision < .max { shared.noteCompaction(revision + 1) }
   }
 
   /// The call is over, or will not be answered by the read it waits for.

@@ -5,7 +5,6 @@ internal import Synchronization
 enum CacheNews: Sendable {
   /// Keys as `WrittenKeys` lays them down, and the revision; nil if nobody knows whether they were written.
   case wrote([UInt8], Int64?)
-  case compacted(Int64)
   /// Somebody's rights may have changed.
   case flush
 }
@@ -33,7 +32,6 @@ extension ProxyCore {
       call.isWriteNoted = true
       let message = unsafe UnsafeRawBufferPointer(rebasing: bytes[GRPCMessage.prefix..<length])
       if unsafe bytes[0] != 0 { return WrittenKeys.appendEverything(to: &call.written) }
-      if call.method == .compact { return unsafe noteCompaction(&call, message) }
       unsafe WrittenKeys.append(call.method, message, to: &call.written)
     } else if !call.rewrites, call.request.count > Limits.repeatableRequestBytes {
       // It goes on as it comes, and is not here when it ends.
@@ -42,32 +40,18 @@ extension ProxyCore {
     }
   }
 
-  private func noteCompaction(_ call: inout Call, _ message: UnsafeRawBufferPointer) {
-    var reader = unsafe ProtoReader(message)
-    while let field = try? reader.next() {
-      if field.number == 1, field.wire == .varint { call.compacts = field.signed }
-    }
-  }
-
   /// Whether the cache looks into the method's requests.
   func notesWrites(_ method: EtcdMethod) -> Bool {
-    reads.isOn && (WrittenKeys.isWrite(method) || method == .compact)
+    reads.isOn && WrittenKeys.isWrite(method)
   }
 
   /// The header of an answer has been read: the client is about to see this revision.
   func answerRevision(_ call: inout Call, _ revision: Int64) {
     call.answered = revision
     guard revision > 0 else { return }
-    noteSeen(revision)
+    shared.noteSeen(revision)
     _ = clients.edit(call.client) { $0.shown = max($0.shown, revision) }
     settleWrite(&call, revision)
-  }
-
-  /// The process shows a client this revision.
-  func noteSeen(_ revision: Int64) {
-    guard revision > seenHere else { return }
-    seenHere = revision
-    shared.seen.max(revision, ordering: .relaxed)
   }
 
   /// The call's write was made in this revision; nil if that is not known.
@@ -89,7 +73,6 @@ extension ProxyCore {
     leaveRead(call)
     guard call.tries > 0, reads.isOn else { return }
     settleWrite(&call, nil)
-    if call.compacts > 0 { compacted(to: call.compacts) }
     if changesRights(call.method) {
       forgetRights()
       tellOthers { .flush }
@@ -111,19 +94,11 @@ extension ProxyCore {
     reads.trust.removeAll()
   }
 
-  /// Revisions before this one are gone.
-  func compacted(to revision: Int64) {
-    guard reads.isOn, revision > reads.cache.compacted else { return }
-    reads.cache.compact(to: revision)
-    tellOthers { .compacted(revision) }
-  }
-
   /// Another core has something to say.
   func handle(_ news: CacheNews) {
     switch news {
     case .wrote(let list, let revision):
       unsafe list.withUnsafeBytes { unsafe reads.cache.wrote($0, revision) }
-    case .compacted(let revision): reads.cache.compact(to: revision)
     case .flush: forgetRights()
     }
   }

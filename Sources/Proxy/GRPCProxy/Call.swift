@@ -56,6 +56,8 @@ struct Call: ~Copyable {
   var isPage = false
   /// The user that Authenticate names.
   var user: [UInt8] = []
+  /// The revision that Compact names.
+  var compactRevision: Int64 = 0
   /// Answers the client in etcd's place.
   var session: ClientSession?
   /// No client's but the proxy's.
@@ -89,8 +91,6 @@ struct Call: ~Copyable {
   /// Keys that the request writes, in the form of `WrittenKeys`, until etcd has said whether it did.
   var written: ByteBuffer
   var isWriteNoted = false
-  /// The revision to which the request compacts.
-  var compacts: Int64 = 0
 
   /// Bytes kept for it that wait for one of the two sides.
   var heldBytes: Int { request.count + response.count + inbox.count }

@@ -2,9 +2,8 @@ internal import Reactor
 
 /// What one core says to another.
 enum CoreMail: Sendable {
-  /// Nothing yet: the case keeps the enum inhabited.
-  case none
   case cache(CacheNews)
+  case watch(WatchMail)
 }
 
 /// The ways from every core to every core.

@@ -197,6 +197,7 @@ extension ProxyCore {
         return
       }
       if !isHead { sendKeptHead(&call) }
+      if call.method == .compact, code == .ok { shared.noteCompaction(call.compactRevision) }
       if call.method.kind == .unary { routes.took(now - call.started, slot) }
       count(call, code)
       readAnswered(&call, code, fields)

@@ -81,6 +81,7 @@ extension ProxyCore {
         unsafe call.request.append(bytes)
         if isRead { return nil }
         if notesWrites(call.method) { noteWrites(&call) }
+        if call.method == .compact { noteCompactRequest(&call) }
       }
       credit = passRequest(&call)
       return nil
@@ -93,6 +94,16 @@ extension ProxyCore {
     }
     if isRead { return readCame(id, &connection, handle) }
     if credit > 0 { connection.transport.http2.credit(stream, credit) }
+  }
+
+  /// What will be compacted if etcd says yes.
+  private func noteCompactRequest(_ call: inout Call) {
+    guard let length = unsafe GRPCMessage.complete(call.request.bytes) else { return }
+    var reader = unsafe ProtoReader(
+      UnsafeRawBufferPointer(rebasing: call.request.bytes[GRPCMessage.prefix..<length]))
+    while let field = try? reader.next() {
+      if field.number == 1, field.wire == .varint { call.compactRevision = field.signed }
+    }
   }
 
   /// `--experimental-enable-grpc-logging`. etcd's proxy writes out what is in the messages, passwords and tokens included;

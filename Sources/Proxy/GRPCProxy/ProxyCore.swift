@@ -38,8 +38,9 @@ final class ProxyCore: Core, Acceptor.Host {
     static let sweep: UInt8 = 0
     static let retry: UInt8 = 1
     static let patience: UInt8 = 2
-    static let proofs: UInt8 = 3
-    static let patienceOfReads: UInt8 = 4
+    static let watch: UInt8 = 3
+    static let proofs: UInt8 = 4
+    static let patienceOfReads: UInt8 = 5
   }
 
   /// A connection to be made to an endpoint's next address, noted while the last one is under edit.
@@ -88,10 +89,12 @@ final class ProxyCore: Core, Acceptor.Host {
   /// The last client is gone.
   var isEnding = false
   var outbox: CoreOutbox
+  private(set) lazy var watchHome = WatchHome(self)
+  private(set) var watch: WatchHub!
+  private var watchTimer = TimerWheel.Timer.none
+  private var watchDue = Instant.distantFuture
   var principals: PrincipalCache
   let reads: Reads
-  /// The newest revision this core has shown, so that `shared.seen` is only touched by news.
-  var seenHere: Int64 = 0
   /// Calls for which there was none.
   var waiting: [Handle] = []
   var routes: Routes
@@ -141,6 +144,7 @@ final class ProxyCore: Core, Acceptor.Host {
     members = MemberAnswer(ownOf: options)
     super.init(index: index, kernel: kernel)
     reads.attach(self)
+    watch = try WatchHub(self)
     acceptor.start()
   }
 
@@ -165,6 +169,11 @@ final class ProxyCore: Core, Acceptor.Host {
     case Owner.core where token.operation == CoreTimer.patience: endPatience()
     case Owner.core where token.operation == CoreTimer.proofs: proofsDue()
     case Owner.core where token.operation == CoreTimer.patienceOfReads: reads.indexes.patienceEnded()
+    case Owner.core where token.operation == CoreTimer.watch:
+      (watchTimer, watchDue) = (.none, .distantFuture)
+      watch.tick()
+      watchHome.tick()
+      if watchHome.isBusy || watch.groupCount > 0 { scheduleWatchTick() }
     default: sweep()
     }
   }
@@ -176,12 +185,13 @@ final class ProxyCore: Core, Acceptor.Host {
       let box = shared.post.box(from: sender, to: index)
       while let mail = box.pop() { handle(mail, from: sender) }
     }
+    watch.readRings()
   }
 
   private func handle(_ mail: CoreMail, from sender: Int) {
     switch mail {
-    case .none: break
     case .cache(let news): handle(news)
+    case .watch(let mail): watchHome.handle(mail, from: sender)
     }
   }
 
@@ -212,6 +222,8 @@ final class ProxyCore: Core, Acceptor.Host {
     endClients()
     relievePressure()
     startForFreedStreams()
+    watch.finishTurn()
+    watchHome.finishTurn()
     repeat {
       settleReads()
       dispatchStarting()
@@ -224,6 +236,16 @@ final class ProxyCore: Core, Acceptor.Host {
     schedulePatient()
     feedStarved()
     if gate.isDrained { finish() }
+  }
+
+  /// The watches are looked after in a moment.
+  func scheduleWatchTick(after pause: Instant.Span = .seconds(1)) {
+    guard !isEnding, now + pause < watchDue else { return }
+    timers.cancel(watchTimer)
+    watchDue = now + pause
+    watchTimer = timers.schedule(
+      at: watchDue,
+      Token(owner: Owner.core, operation: CoreTimer.watch, handle: Handle(slot: 0, generation: 0)))
   }
 
   private func dispatchStarting() {

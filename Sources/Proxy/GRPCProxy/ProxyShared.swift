@@ -98,8 +98,12 @@ final class ProxyShared: Sendable {
   let cacheInterest: [CacheInterest]
   /// No member is known that answers requests for progress ahead of its events.
   let hasSoundProgress = Atomic<Bool>(false)
+  /// What each core tells the others about the watches whose home it is.
+  let watchRings: [BroadcastRing<WatchNotice>]
   /// The highest revision that the process has shown to any client, or is about to.
   let seen = Atomic<Int64>(0)
+  /// The highest revision that is known to be compacted away.
+  let compacted = Atomic<Int64>(0)
   /// For each core, the leases and the pages it asks for.
   let leaseQuestions: [Mailbox<LeaseQuestion>]
   let pageRequests: [Mailbox<PageRequest>]
@@ -119,12 +123,23 @@ final class ProxyShared: Sendable {
     post = CorePost(cores: cores)
     cacheCounters = CacheCounters(cores: cores)
     cacheInterest = (0..<cores).map { _ in CacheInterest() }
+    watchRings = (0..<cores).map { _ in
+      BroadcastRing(capacity: Limits.watchNotices, readers: cores - 1)
+    }
     namespace =
       options.namespace.isEmpty
       ? nil : Namespace(prefix: Array(options.namespace.utf8), strict: options.namespaceIsStrict)
     leaseQuestions = (0..<cores).map { _ in Mailbox(capacity: Limits.pageRequestsACore) }
     pageRequests = (0..<cores).map { _ in Mailbox(capacity: Limits.pageRequestsACore) }
   }
+
+  /// A client is about to be shown this revision.
+  func noteSeen(_ revision: Int64) {
+    if revision > seen.load(ordering: .relaxed) { _ = seen.max(revision, ordering: .relaxed) }
+  }
+
+  /// etcd has forgotten what was before and at this revision.
+  func noteCompaction(_ revision: Int64) { _ = compacted.max(revision, ordering: .relaxed) }
 
   var board: EndpointBoard { endpoints.board }
 }

@@ -9,7 +9,7 @@ enum HeaderKind: UInt8 {
   case contentType, te, userAgent
   case grpcTimeout, grpcStatus, grpcMessage, grpcEncoding, grpcAcceptEncoding, grpcStatusDetails
   case token, authorization, hasleader, clientAPIVersion
-  /// `ringway-bypass`.
+  // Our own.
   case bypass
   // HTTP.
   case contentLength, host
