@@ -30,6 +30,7 @@ def store(request, tmp_path_factory, authority):
 def direct(store):
     with Caller(store.etcd.client) as caller:
         caller.ok("KV/DeleteRange", **EVERYTHING)
+        caller.address = store.etcd.client
         yield caller
 
 
@@ -87,13 +88,8 @@ def test_answers_come_from_memory(start, direct):
 
 
 def etcd_ranges(direct):
-    with urllib.request.urlopen(f"http://{direct.etcd_address}/metrics", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://{direct.address}/metrics", timeout=5) as answer:
         return sample(answer.read().decode(), "etcd_debugging_mvcc_range_total")
-
-
-@pytest.fixture(autouse=True)
-def _address(direct, store):
-    direct.etcd_address = store.etcd.client
 
 
 @pytest.mark.parametrize("shape", [
@@ -202,7 +198,7 @@ def test_nobody_reads_backwards_nor_misses_an_own_write(start, direct, flags):
                         failures.append(f"client {number} step {step} misses its own write")
 
     def disturb():
-        with Caller(direct.etcd_address) as caller:
+        with Caller(direct.address) as caller:
             number = 0
             while not stop.wait(0.003):
                 caller.put(keys[number % 3], b"direct-%d" % number)
@@ -302,20 +298,21 @@ def test_keepers_survive_the_loss_of_etcd(start, proxy, tmp_path):
     until(member.is_healthy, 40, "etcd")
     try:
         started = proxy("--endpoints", member.client)
-        with Reader(started.address) as client, Caller(member.client) as direct:
-            direct.put(b"kept", b"0")
+        with Reader(started.address) as client:
+            client.put(b"kept", b"0")
             warm(started, client, b"kept")
             for number in range(1, 4):
                 member.kill()
                 member.start()
                 until(member.is_healthy, 40, "etcd")
                 value = str(number).encode()
-                direct.put(b"kept", value)
-                until(lambda: client.value(b"kept") == value, what="the write after the restart")
-                warm(started, client, b"kept")
-                value = b"after " + value
-                direct.put(b"kept", value)
-                until(lambda: client.value(b"kept") == value, what="a write while the cache is warm")
+                with Caller(member.client) as direct:
+                    direct.put(b"kept", value)
+                    until(lambda: client.value(b"kept") == value, what="the write after the restart")
+                    warm(started, client, b"kept")
+                    value = b"after " + value
+                    direct.put(b"kept", value)
+                    until(lambda: client.value(b"kept") == value, what="a write while the cache is warm")
     finally:
         member.end()
 
@@ -372,8 +369,8 @@ def test_rights_that_are_taken_away_are_gone_at_once(guarded, proxy):
     with Reader(started.address) as client:
         root = client.ok("Auth/Authenticate", name="root", password=PASSWORDS["root"]).token
 
-        def as_root(name, **fields):
-            answer, ended = client.unary(name, request(name, **fields), metadata=[("token", root)])
+        def as_root(method, /, **fields):
+            answer, ended = client.unary(method, request(method, **fields), metadata=[("token", root)])
             assert ended["code"] == "OK", ended
             return answer
 

@@ -48,6 +48,13 @@ final class RangeCache {
     scratch = ByteBuffer(pool)
   }
 
+  /// What lies in the pool goes before the pool does.
+  deinit {
+    while entries.contains(oldest) { remove(oldest) }
+    probe.removeAll()
+    scratch.removeAll()
+  }
+
   func count(_ field: CacheCounters.Field, _ amount: Int = 1) { counters.add(field, amount, core: core) }
 
   // MARK: Reads

@@ -22,6 +22,13 @@ final class ReadFlights {
     var next: [Handle] = []
   }
 
+  /// What lies in the pool goes before the pool does.
+  deinit {
+    var all: [Handle] = []
+    flights.forEach { handle, _ in all.append(handle) }
+    for handle in all { _ = flights.remove(handle) }
+  }
+
   /// What a call is to do.
   enum Role {
     case leads(Handle)

@@ -107,14 +107,14 @@ import Testing
       var all: [(key: [UInt8], end: [UInt8], revision: Int64?, sequence: UInt64)] = []
       for number in 1...4_000 {
         let key = Array("key\(random.below(50))".utf8) + [UInt8](repeating: 7, count: random.below(200))
-        let end = random.chance(100) ? [0xFF] : []
+        let end: [UInt8] = random.chance(100) ? [0xFF] : []
         let revision: Int64? = random.chance(50) ? nil : Int64(number)
         view(key, end) { if let span = $0 { log.add(span, revision, UInt64(number)) } }
         all.append((key, end, revision, UInt64(number)))
         guard number % 20 == 0 else { continue }
         let probe = Array("key\(random.below(50))".utf8)
         let at = Int64(number - random.below(100))
-        let sent = UInt64(number - random.below(100))
+        let sent = UInt64(max(0, number - random.below(100)))
         view(probe, []) { span in
           guard let span else { return }
           let mustRefuse = all.contains { write in
