@@ -86,7 +86,7 @@ final class WatchHome {
     }
     let concerned = feeds.values.filter {
       $0.key.principal == question.principal && $0.key.requiresLeader == question.requiresLeader
-        && $0.key.kind != .empty
+        && $0.key.kind != .empty && $0.hasGroups
     }
     // A group without a stream is not up to date, whatever the streams say.
     if concerned.isEmpty { return answered(question, sender, nil) }
@@ -138,7 +138,7 @@ final class WatchHome {
     guard let token = group.untriedToken ?? group.tokens.last else { return }
     let kind: WatchFeed.Kind = group.key.isLive ? .live : .catchUp
     // Any stream of the principal will do, unless etcd has refused its token to this group.
-    let existing = feeds.values.first {
+    let existing = !group.key.isShared ? nil : feeds.values.first {
       $0.key.principal == group.key.principal && $0.key.requiresLeader == group.key.requiresLeader
         && $0.key.kind == kind && !group.refused.contains($0.key.token)
     }
@@ -190,7 +190,11 @@ final class WatchHome {
   /// The group's token is refused: another one of the same principal may do.
   private func refuse(_ group: HomeGroup, _ feed: WatchFeed, _ reason: WatchEnd.Reason) {
     group.refused.append(feed.key.token)
-    if group.untriedToken != nil { place(group) } else { end(group, reason) }
+    guard group.untriedToken == nil else { return place(group) }
+    if group.key.isShared, case .canceled(_, let words, _, let hasNoID) = reason {
+      return end(group, .refused(reason: words, hasNoID: hasNoID, tokens: group.refused))
+    }
+    end(group, reason)
   }
 
   // MARK: What streams bring
