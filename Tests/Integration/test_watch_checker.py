@@ -97,7 +97,7 @@ class Faults(threading.Thread):
 
 
 def test_the_checker_itself():
-    go("watchcheck/check", "test", ".")
+    go("check", "test", ".")
 
 
 @pytest.mark.parametrize("tiers", [1, pytest.param(2, marks=pytest.mark.skipif(IS_NONE, reason="no proxy"))])

@@ -8,7 +8,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
 
-	"./check"
+	"../check"
 )
 
 // oldestQuestion is the age at which a request for progress counts as never answered.
@@ -138,7 +138,9 @@ func (client *Client) dial() {
 		grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(2*window),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<30)))
-	must(err)
+	if err != nil {
+		panic(err)
+	}
 	client.connection = connection
 }
 

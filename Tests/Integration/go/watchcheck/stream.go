@@ -12,7 +12,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
-	"./check"
+	"../check"
 )
 
 // Watching is a watch on a stream.
