@@ -3,6 +3,7 @@ package etcd
 
 import (
 	"context"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -19,18 +20,23 @@ import (
 type Etcd struct {
 	Addresses []string
 	Client    *clientv3.Client
+	user      []string
 }
 
 // New connects to the members.
-func New(addresses []string) *Etcd {
+func New(addresses []string) *Etcd { return NewAs(addresses, "") }
+
+// NewAs connects as a user, name:password.
+func NewAs(addresses []string, user string) *Etcd {
+	parts := append(strings.SplitN(user, ":", 2), "")
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints: addresses, DialTimeout: 10 * time.Second, DialKeepAliveTime: 2 * time.Second,
-		DialKeepAliveTimeout: 2 * time.Second,
+		DialKeepAliveTimeout: 2 * time.Second, Username: parts[0], Password: parts[1],
 	})
 	if err != nil {
 		panic(err)
 	}
-	return &Etcd{addresses, client}
+	return &Etcd{addresses, client, parts}
 }
 
 // Put until it has worked; it may have worked before. Gives the revision.
@@ -99,6 +105,14 @@ func (truth *Truth) follow(address string) {
 		return
 	}
 	defer connection.Close()
+	if truth.etcd.user[0] != "" {
+		answer, err := pb.NewAuthClient(connection).Authenticate(
+			ctx, &pb.AuthenticateRequest{Name: truth.etcd.user[0], Password: truth.etcd.user[1]})
+		if err != nil {
+			return
+		}
+		ctx = metadata.AppendToOutgoingContext(ctx, "token", answer.Token)
+	}
 	stream, err := pb.NewWatchClient(connection).Watch(ctx)
 	if err != nil {
 		return

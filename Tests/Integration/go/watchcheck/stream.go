@@ -9,6 +9,7 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/etcdserver/etcdserverpb"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
@@ -229,9 +230,9 @@ func (stream *Stream) ended(err error) {
 		text = text[:40]
 	}
 	ends.byReason[said.Code().String()+": "+text]++
-	// etcd's clients go on by themselves after Unavailable only.
-	isLost := *survive && said.Message() != "etcdserver: no leader"
-	if isLost || said.Code().String() != "Unavailable" {
+	// etcd's clients go on by themselves after these two, and after no other.
+	isUsual := said.Code() == codes.Unavailable || said.Code() == codes.Internal
+	if !isUsual || *survive && said.Message() != "etcdserver: no leader" {
 		stream.client.report.Violation("stream ended", "%v: %s", said.Code(), said.Message())
 	}
 }
