@@ -10,7 +10,6 @@ import sys
 
 import pytest
 
-from support.fronts import auth_place, memory, open_setting, setting  # noqa: F401
 from support.go_program import compiled, go, needs_go
 from support.upstream import IS_NONE, Front
 
@@ -50,10 +49,10 @@ def test_the_checker_itself():
     go("linear", "test", ".")
 
 
-def test_reads(setting, checker):  # noqa: F811
+def test_reads(setting, checker):
     check(checker, setting.etcd)
 
 
-def test_reads_of_users(auth_place, checker):  # noqa: F811
+def test_reads_of_users(auth_place, checker):
     """One of them may read nothing, and asks for what the other reads all the time."""
     check(checker, auth_place.etcd, "-user", "root:toor", "-stranger", "bob:builder")

@@ -121,7 +121,9 @@ func (made *Writers) operations(random *rand.Rand) []clientv3.Op {
 			ops = append(ops, clientv3.OpPut(key(group, number), made.value(random), clientv3.WithLease(lease.ID)))
 		}
 		return ops
-	case choice < 852 && *large:
+	case choice < 854 && *large:
+		// Often enough in the same place that previous values are large too.
+		group = random.Intn(2)
 		var ops []clientv3.Op
 		for number := 0; number < 5; number++ {
 			value := fmt.Sprintf("%d %s", atomic.AddInt64(&made.seq, 1), strings.Repeat("l", 280_000))
