@@ -109,7 +109,7 @@ def test_nothing_is_lost(members, checker, tiers):
     command = [
         checker, "-endpoints", fronts[-1].address, "-direct", members.cluster.endpoints, "-seed", str(SEED), "-wait",
         "-deliveries", str(DELIVERIES or 300_000), "-limit", "2h" if DELIVERIES else "20s",
-        f"-requested-progress={str(members.is_new).lower()}"]
+        f"-requested-progress={str(members.is_new).lower()}", *(["-connections", "60", "-rate", "0"] if DELIVERIES else [])]
     faults = Faults(members)
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -255,7 +255,7 @@ func (stream *Stream) take(response *pb.WatchResponse) {
 	}
 	watcher := stream.byID[response.WatchId]
 	if watcher == nil && response.Canceled && stream.left[response.WatchId] {
-		// By compaction, and then because it was asked for.
+		// By compaction and because it was asked for.
 		return
 	}
 	if watcher == nil {
@@ -271,7 +271,7 @@ func (stream *Stream) take(response *pb.WatchResponse) {
 			count(&counts.Compacted, 1)
 			stream.create(watcher)
 		} else {
-			stream.left[response.WatchId] = goesOn
+			stream.left[response.WatchId] = watcher.isLeaving
 			stream.remove(watcher)
 		}
 		return
