@@ -147,11 +147,9 @@ func (watcher *Watcher) Deliver(response *pb.WatchResponse) {
 		watcher.fail("fragment", "not asked for, revision %d", last)
 	}
 	if response.Fragment {
+		// Whatever is older than the revision that is cut has come.
 		watcher.partial = last
-		if first := response.Events[0].Kv.ModRevision; first < last {
-			// Whole revisions may stand before the one that is cut.
-			watcher.next = maximum(watcher.next, last)
-		}
+		watcher.next = maximum(watcher.next, last)
 	} else {
 		watcher.partial = 0
 		watcher.next = maximum(watcher.next, last+1)

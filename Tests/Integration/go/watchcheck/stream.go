@@ -255,7 +255,9 @@ func (stream *Stream) take(response *pb.WatchResponse) {
 	}
 	watcher := stream.byID[response.WatchId]
 	if watcher == nil && response.Canceled && stream.left[response.WatchId] {
-		// By compaction and because it was asked for.
+		// By compaction and because it was asked for; or by compaction again, as etcd does while it brings more watches
+		// up to date than it takes at a time.
+		stream.client.report.Tolerate("cancelled twice")
 		return
 	}
 	if watcher == nil {
@@ -269,6 +271,7 @@ func (stream *Stream) take(response *pb.WatchResponse) {
 		delete(stream.byID, response.WatchId)
 		if goesOn := watcher.check.Canceled(response, watcher.isLeaving); goesOn && !watcher.isLeaving {
 			count(&counts.Compacted, 1)
+			stream.left[response.WatchId] = true
 			stream.create(watcher)
 		} else {
 			stream.left[response.WatchId] = watcher.isLeaving
