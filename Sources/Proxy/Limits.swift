@@ -103,6 +103,9 @@ public enum Limits {
   /// Watchers a core has, and what a home core tells the others that they have not read yet.
   static let watchersACore = 1 << 22
   static let watchNotices = 4096
+  /// What etcd has said of a token or a permission is believed for so long; and of how many tokens a core knows.
+  static let authMemory = Instant.Span.seconds(1)
+  static let authMemories = 1 << 16
   /// Tokens of one principal that a group may try.
   static let watchTokens = 8
   /// Creates on one stream that etcd has not answered, and requests of a client's stream that wait.
@@ -110,6 +113,8 @@ public enum Limits {
   static let watchStepsWaiting = 10_000
   /// Bytes that a client's stream is owed and does not read, beyond which its requests have to wait.
   static let watchControlBytes = 256 << 10
+  /// How often the watches of a core are gone through in a turn, before others have theirs.
+  static let watchRoundsATurn = 64
   /// Blocks that one watcher is given before the next one of its stream has its turn.
   static let watchBlocksATurn = 16
   /// Bytes of blocks that a group keeps for those who are behind or come back, and for how long.

@@ -197,6 +197,10 @@ extension ProxyCore {
         return
       }
       if !isHead { sendKeptHead(&call) }
+      if call.method.changesAuth {
+        shared.authVersion.add(1, ordering: .releasing)
+        shared.authWasOff.store(0, ordering: .relaxed)
+      }
       if call.method == .compact, code == .ok { shared.noteCompaction(call.compactRevision) }
       if call.method.kind == .unary { routes.took(now - call.started, slot) }
       count(call, code)

@@ -133,6 +133,11 @@ final class ProxyShared: Sendable {
     pageRequests = (0..<cores).map { _ in Mailbox(capacity: Limits.pageRequestsACore) }
   }
 
+  /// When etcd last took a call without a token, and how often users, roles or permissions have been changed through this
+  /// process.
+  let authWasOff = Atomic<UInt64>(0)
+  let authVersion = Atomic<UInt64>(0)
+
   /// A client is about to be shown this revision.
   func noteSeen(_ revision: Int64) {
     if revision > seen.load(ordering: .relaxed) { _ = seen.max(revision, ordering: .relaxed) }

@@ -24,6 +24,11 @@ final class LocalGroup {
   var progressRevision: Int64 = 0
   /// The home has been asked for what was there before.
   var askedPrevious: Bool
+  /// When etcd has let its principal in, and which state of users and roles that was.
+  var permittedAt: Instant?
+  var permittedVersion: UInt64 = 0
+  /// Tokens that the home knows.
+  var tokensTold: [[UInt8]] = []
 
   init(_ key: GroupKey, home: Int, wantsPrevious: Bool) {
     self.key = key
@@ -50,6 +55,8 @@ struct Watcher {
     /// In its stream's line.
     static let isReady = Flags(rawValue: 16)
     static let owesProgress = Flags(rawValue: 32)
+    /// Whether its client may read the keys is being asked.
+    static let isUnchecked = Flags(rawValue: 64)
   }
 
   unowned(unsafe) let stream: WatchStream

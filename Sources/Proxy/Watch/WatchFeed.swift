@@ -36,7 +36,8 @@ final class WatchFeed: OwnCall {
   }
 
   /// Nobody needs it.
-  var isIdle: Bool { groups.isEmpty && unmade.isEmpty && toAsk.isEmpty && asked.isEmpty }
+  var isIdle: Bool { !hasGroups && toAsk.isEmpty && asked.isEmpty }
+  var hasGroups: Bool { !groups.isEmpty || !unmade.isEmpty }
 
   // MARK: Groups
 
@@ -58,8 +59,19 @@ final class WatchFeed: OwnCall {
     group.upstreamID = 0
     group.feed = nil
     group.fragments.removeAll()
-    if isIdle { idleSince = home.core.now }
+    if !hasGroups {
+      idleSince = home.core.now
+      giveUpAnswers()
+    }
     makeSome()
+  }
+
+  /// Newer etcds do not say how far a stream without watches is.
+  private func giveUpAnswers() {
+    let questions = asked + toAsk
+    asked.removeAll()
+    toAsk.removeAll()
+    for (core, question) in questions { home.answered(question, core, nil) }
   }
 
   /// At most so many creates are under way that etcd is not flooded when it comes back.
@@ -197,6 +209,12 @@ final class WatchFeed: OwnCall {
   /// etcd does not answer while a watch on the stream is behind: it is asked again.
   func remind() {
     guard isOpen, !asked.isEmpty, core.now - askedAt >= Limits.progressReminder else { return }
+    if key.kind == .empty {
+      // etcd has answered at once, or never will; nor do we.
+      asked.removeAll()
+      idleSince = core.now
+      return
+    }
     askedAt = core.now
     say { WatchRequest.encodeProgress(into: &$0) }
   }

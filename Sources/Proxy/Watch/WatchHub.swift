@@ -16,6 +16,9 @@ final class WatchHub {
   private var rejoins: [Handle] = []
   private var endings: [(WatchStream, GRPCStatus.Code, [UInt8])] = []
   private var askers: [WatchStream] = []
+  var auth = AuthMemory()
+  var checks: [PermissionCheck.Key: PermissionCheck] = [:]
+  var verdicts: [(waiting: [Handle], isAllowed: Bool)] = []
   /// Groups that are over, or have met the live one, and may have watchers that are behind.
   private var ended: [LocalGroup] = []
   /// Groups that may have lost their last watcher.
@@ -23,7 +26,7 @@ final class WatchHub {
   /// Streams that wait for an answer about progress.
   private var questions: [UInt32: WatchStream] = [:]
   private var lastQuestion: UInt32 = 0
-  private var lastOwn: UInt64 = 0
+  private var lastNumber: UInt64 = 0
 
   init(_ core: ProxyCore) throws(SystemError) {
     self.core = core
@@ -66,13 +69,24 @@ final class WatchHub {
   // MARK: The end of a turn
 
   func finishTurn() {
-    repeat {
+    var rounds = 0
+    while hasWork {
+      applyVerdicts()
       applyNotices()
       lookAtGroups()
       serveStreams()
       finishMoves()
-    } while !notices.isEmpty || !dirtyGroups.isEmpty || !dirtyStreams.isEmpty
+      rounds += 1
+      guard rounds < Limits.watchRoundsATurn else {
+        core.outbox.ring(core.index)
+        break
+      }
+    }
     leaveGroups()
+  }
+
+  private var hasWork: Bool {
+    !notices.isEmpty || !dirtyGroups.isEmpty || !dirtyStreams.isEmpty || !verdicts.isEmpty
   }
 
   private func applyNotices() {
@@ -108,7 +122,11 @@ final class WatchHub {
       group.state = state
       group.next = max(group.next, state.next)
       group.header = state.header
-      if isFirst { group.history.restart(from: state.from) }
+      if isFirst {
+        group.history.restart(from: state.from)
+        group.permitted(core.now, core.shared)
+        if group.key.principal == .nobody { auth.accepted([], core.now, core.shared) }
+      }
       if kind == .progress { group.progressRevision = state.header.revision }
       markDirty(group)
       if kind == .progress { oweProgress(group) }
@@ -167,7 +185,7 @@ final class WatchHub {
     if group.state != nil || group.end != nil {
       for handle in group.watchers {
         _ = watchers.edit(handle) { watcher in
-          if !watcher.flags.contains(.isSettled) { settle(&watcher, handle, group) }
+          if watcher.flags.isDisjoint(with: [.isSettled, .isUnchecked]) { settle(&watcher, handle, group) }
         }
       }
     }
@@ -239,22 +257,31 @@ final class WatchHub {
     let start = request.startRevision
     let isGone = start > 0 && start <= core.shared.compacted.load(ordering: .relaxed)
     if isAlone || range.isEmpty || start < 0 || isGone {
-      lastOwn += 1
       key.kind = .own(
-        lastOwn << 16 | UInt64(core.index), from: start, wantsPrevious: request.wantsPrevious)
+        nextNumber(), from: start, wantsPrevious: request.wantsPrevious)
     }
-    let group = find(key, request.wantsPrevious, stream.token, start: request.startRevision)
+    let group = find(key, request.wantsPrevious, stream.token, start: start)
     guard let handle = watchers.insert(Watcher(stream, group, request)) else { return nil }
     enter(group, handle)
+    check(handle, stream, group)
     if group.state != nil { markDirty(group) }
     core.scheduleWatchTick()
     return handle
+  }
+
+  /// A number that no group of any core has.
+  private func nextNumber() -> UInt64 {
+    lastNumber += 1
+    return lastNumber << 16 | UInt64(core.index)
   }
 
   private func find(
     _ key: GroupKey, _ wantsPrevious: Bool, _ token: [UInt8], start: Int64
   ) -> LocalGroup {
     if let group = groups[key] {
+      if !group.tokensTold.contains(token), group.end == nil {
+        subscribe(group, token, wantsPrevious: wantsPrevious, start: 0)
+      }
       if wantsPrevious, !group.askedPrevious {
         group.askedPrevious = true
         if group.id != 0 {
@@ -273,6 +300,8 @@ final class WatchHub {
   }
 
   private func subscribe(_ group: LocalGroup, _ token: [UInt8], wantsPrevious: Bool, start: Int64) {
+    group.tokensTold.append(token)
+    if group.tokensTold.count > Limits.watchTokens { group.tokensTold.removeFirst() }
     // A little of the past is worth having at once: whoever has just read the keys wants to go on from there.
     let newest = core.shared.seen.load(ordering: .relaxed)
     let isRecent = start > 0 && start <= newest + 1 && newest - start < Limits.watchHeadStart
@@ -363,10 +392,9 @@ final class WatchHub {
     }
     if let open { return arrive(handle, at: open) }
     var key = main.key
-    key.kind = .catchUp(from: wish.floor, wantsPrevious: wish.previous)
-    let isNew = groups[key] == nil
+    key.kind = .catchUp(nextNumber(), from: wish.floor, wantsPrevious: wish.previous)
     let group = find(key, wish.previous, wish.stream.token, start: 0)
-    if isNew, let live {
+    if let live {
       group.target = live
       live.catchUps.removeAll { $0.end != nil || $0.watchers.isEmpty }
       live.catchUps.append(group)
@@ -378,7 +406,7 @@ final class WatchHub {
     move(handle, to: group)
     _ = watchers.edit(handle) { watcher in
       watcher.flags.remove(.isSettled)
-      if group.state != nil { settle(&watcher, handle, group) }
+      if group.state != nil, !watcher.flags.contains(.isUnchecked) { settle(&watcher, handle, group) }
     }
     makeReady(handle)
   }
@@ -401,15 +429,33 @@ final class WatchHub {
 
   /// The group has ended under the watcher, which goes on elsewhere from where it is.
   private func rejoin(_ handle: Handle) {
-    let wish: (GroupKey, Bool, [UInt8])? = watchers.edit(handle) { watcher in
+    let wish: (group: LocalGroup, previous: Bool, stream: WatchStream)? = watchers.edit(handle) { watcher in
       let group = unsafe watcher.group
       if case .replaced? = group.end?.reason { watcher.floor = max(watcher.floor, group.next) }
-      return unsafe (group.key, watcher.flags.contains(.wantsPrevious), watcher.stream.token)
+      return unsafe (group, watcher.flags.contains(.wantsPrevious), watcher.stream)
     }
-    guard let (old, wantsPrevious, token) = wish else { return }
-    var key = old
+    guard let (group, wantsPrevious, stream) = wish else { return }
+    var key = group.key
     key.kind = .live
-    arrive(handle, at: find(key, wantsPrevious, token, start: 0))
+    let next = find(key, wantsPrevious, stream.token, start: 0)
+    if case .canceled? = group.end?.reason { check(handle, stream, next) }
+    arrive(handle, at: next)
+  }
+
+  /// The watcher gets a watch of its own, under its client's own token.
+  func goAlone(_ handle: Handle) {
+    let wish: (key: GroupKey, floor: Int64, previous: Bool, stream: WatchStream)? =
+      watchers.edit(handle) { watcher in
+        unsafe (
+          watcher.group.key, watcher.flags.contains(.isCreated) ? watcher.floor : watcher.start,
+          watcher.flags.contains(.wantsPrevious), watcher.stream
+        )
+      }
+    guard let wish else { return }
+    var key = wish.key
+    key.kind = .own(
+      nextNumber(), from: wish.floor, wantsPrevious: wish.previous)
+    arrive(handle, at: find(key, wish.previous, wish.stream.token, start: wish.floor))
   }
 
   // MARK: Leaving

@@ -79,6 +79,8 @@ final class WatchEnd: Sendable {
   enum Reason: Sendable {
     /// etcd took the watch back, or never had it: what its answer said.
     case canceled(compactRevision: Int64, reason: [UInt8], isRefusal: Bool, hasNoID: Bool)
+    /// The same, because of tokens: whoever has another one tries that.
+    case refused(reason: [UInt8], hasNoID: Bool, tokens: [[UInt8]])
     /// The upstream stream ended with a status that is meant for those on it.
     case status(GRPCStatus.Code, [UInt8])
     /// The group gives way to a new one: its watchers join again from where they are.
@@ -122,4 +124,24 @@ struct WatchQuestion: Sendable {
   let token: [UInt8]
   /// The stream has no watchers: it is asked on one that has none either.
   let isEmpty: Bool
+}
+
+extension WatchEnd {
+  /// What etcd's answer said.
+  var verdict: (compactRevision: Int64, reason: [UInt8], hasNoID: Bool) {
+    switch reason {
+    case .canceled(let revision, let words, _, let hasNoID): (revision, words, hasNoID)
+    case .refused(let words, let hasNoID, _): (0, words, hasNoID)
+    case .status, .replaced: (0, [], false)
+    }
+  }
+
+  /// The watch never was.
+  var isRefusal: Bool {
+    switch reason {
+    case .canceled(let revision, _, let isRefusal, _): isRefusal || revision == 0
+    case .refused: true
+    case .status, .replaced: false
+    }
+  }
 }

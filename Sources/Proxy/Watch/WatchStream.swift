@@ -159,7 +159,11 @@ final class WatchStream: ClientSession {
       hub.endLater(self, code, words)
       return true
     }
-    if let refusal, case .canceled(let revision, _, let isRefusal, _) = refusal.reason, isRefusal || revision == 0 {
+    if let refusal, mayTryItself(refusal) {
+      hub.rejoinLater(handle)
+      return false
+    }
+    if let refusal, refusal.isRefusal {
       hub.remove(handle)
       write(refusal, wish, isCreated: true)
       return true
@@ -187,6 +191,12 @@ final class WatchStream: ClientSession {
     }
     hub.makeReady(handle)
     return true
+  }
+
+  /// The group's tokens are refused, but not ours.
+  private func mayTryItself(_ end: WatchEnd) -> Bool {
+    guard case .refused(_, _, let tokens) = end.reason else { return false }
+    return !tokens.contains(token)
   }
 
   private func cancel(_ id: Int64) {
@@ -238,14 +248,14 @@ final class WatchStream: ClientSession {
 
   /// etcd's own verdict on a watch.
   private func write(_ end: WatchEnd, _ id: Int64, isCreated: Bool) {
-    guard case .canceled(let revision, let reason, _, let hasNoID) = end.reason else { return }
+    let verdict = end.verdict
     writeControl { output in
       output.append(end.header.encoded)
-      output.appendField(2, hasNoID && isCreated ? -1 : id)
+      output.appendField(2, verdict.hasNoID && isCreated ? -1 : id)
       output.appendField(3, isCreated)
       output.appendField(4, true)
-      output.appendField(5, revision)
-      output.appendField(6, reason)
+      output.appendField(5, verdict.compactRevision)
+      output.appendField(6, verdict.reason)
     }
   }
 
@@ -470,7 +480,9 @@ final class WatchStream: ClientSession {
 
   private func sayProgress(_ watcher: inout Watcher, _ group: LocalGroup) {
     watcher.flags.remove(.owesProgress)
-    guard group.progressRevision + 1 >= group.next, group.progressRevision + 1 >= watcher.floor else { return }
+    guard group.progressRevision + 1 >= group.next, group.progressRevision + 1 >= watcher.floor else {
+      return
+    }
     watcher.floor = group.progressRevision + 1
     var header = group.header
     header.revision = group.progressRevision
@@ -542,7 +554,9 @@ final class WatchStream: ClientSession {
     switch end.reason {
     case .replaced: return hub.rejoinLater(handle)
     case .status(let code, let words): return hub.endLater(self, code, words)
-    case .canceled(let revision, _, _, _):
+    case .canceled, .refused:
+      if mayTryItself(end) { return hub.rejoinLater(handle) }
+      let revision = end.verdict.compactRevision
       var id: Int64 = 0
       var floor: Int64 = 0
       _ = hub.watchers.edit(handle) { (id, floor) = ($0.id, $0.floor) }
