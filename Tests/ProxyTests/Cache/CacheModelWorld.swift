@@ -158,6 +158,7 @@ final class CacheModel {
         cache.withMessage(hit) { check($0, hit, number, keys, fixed) }
         return
       }
+      guard reads.count < 8 else { return }
       let prepared = cache.withKey { Array($0) }
       reads.append(
         Read(
