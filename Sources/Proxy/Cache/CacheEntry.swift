@@ -36,7 +36,8 @@ struct CacheEntry: ~Copyable {
   private static let room = GRPCMessage.prefix + 2 + 4 * 11
 
   init(
-    key: consuming ByteBuffer, hash: UInt64, span: CacheSpan, fixed: Int64, header: ResponseHeader, asked: Instant,
+    key: consuming ByteBuffer, hash: UInt64, span: CacheSpan, fixed: Int64, header: ResponseHeader,
+    asked: Instant,
     now: Instant, body: borrowing ByteBuffer, _ pool: BlockPool
   ) {
     charge = Self.charge(key: key.count, body: body.count)
@@ -80,7 +81,8 @@ struct CacheEntry: ~Copyable {
       let place = unsafe UnsafeMutableRawBufferPointer(rebasing: bytes.mutableBytes[begin..<Self.room])
       let length = UInt32(truncatingIfNeeded: scratch.count + bodyCount)
       unsafe MessageFramer.writeHeader(length: length, into: place)
-      unsafe UnsafeMutableRawBufferPointer(rebasing: place[GRPCMessage.prefix...]).copyMemory(from: scratch.bytes)
+      unsafe UnsafeMutableRawBufferPointer(rebasing: place[GRPCMessage.prefix...]).copyMemory(
+        from: scratch.bytes)
       scratch.removeAll()
     }
     return unsafe UnsafeRawBufferPointer(rebasing: bytes.bytes[begin...])

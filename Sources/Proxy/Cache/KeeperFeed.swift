@@ -157,6 +157,12 @@ final class KeeperFeeds: CacheKeeperSource {
     closed(feed)
   }
 
+  /// The core ends.
+  func close() {
+    for feed in feeds.values.joined() { feed.abandon() }
+    feeds = [:]
+  }
+
   func closed(_ feed: KeeperFeed) {
     for (principal, list) in feeds {
       guard list.contains(where: { $0 === feed }) else { continue }

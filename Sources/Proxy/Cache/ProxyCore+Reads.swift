@@ -65,7 +65,9 @@ extension ProxyCore {
     call.read.fixed = query.revision
     // An answer behind what the client has seen is not shown to it.
     call.isOrdered = call.isOrdered || query.isSerializable
-    guard reads.isOn, let key = reads.cache.prepare(query, call.read.principal) else { return goes(&call, id) }
+    guard reads.isOn, let key = reads.cache.prepare(query, call.read.principal) else {
+      return goes(&call, id)
+    }
     if call.read.fixed > 0 { reads.cache.compact(to: shared.compacted.load(ordering: .relaxed)) }
     let token = unsafe token(of: call)
     let isTrusted = unsafe reads.trust.accepts(token, now)

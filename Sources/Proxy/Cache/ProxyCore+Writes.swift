@@ -81,7 +81,8 @@ extension ProxyCore {
 
   private func changesRights(_ method: EtcdMethod) -> Bool {
     switch method {
-    case .authEnable, .authDisable, .userAdd, .userDelete, .userChangePassword, .userGrantRole, .userRevokeRole,
+    case .authEnable, .authDisable, .userAdd, .userDelete, .userChangePassword, .userGrantRole,
+      .userRevokeRole,
       .roleAdd, .roleDelete, .roleGrantPermission, .roleRevokePermission:
       true
     default: false

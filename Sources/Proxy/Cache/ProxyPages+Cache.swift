@@ -32,9 +32,15 @@ extension ProxyPages {
       text.sample(labels: [("cause", cause)], counters[field])
     }
     for (name, help, field) in [
-      ("cache_refused_total", "Answers not kept, being out of date or too large.", CacheCounters.Field.refusedInserts),
+      (
+        "cache_refused_total", "Answers not kept, being out of date or too large.",
+        CacheCounters.Field.refusedInserts
+      ),
       ("reads_shared_total", "Reads answered together with another one.", .shares),
-      ("reads_ordered_total", "Reads made again for being older than what the client had seen.", .orderedReads),
+      (
+        "reads_ordered_total", "Reads made again for being older than what the client had seen.",
+        .orderedReads
+      ),
       ("read_indexes_total", "Questions to etcd on behalf of consistent reads from the cache.", .readIndexes),
     ] {
       text.family("ringway_\(name)", .counter, help: help)

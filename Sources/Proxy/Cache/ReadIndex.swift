@@ -8,8 +8,10 @@ final class ReadIndex: OwnCall {
   private var revision: Int64 = 0
   private let key: [UInt8]
 
-  init(_ indexes: ReadIndexes, _ core: ProxyCore, _ principal: Principal, token: [UInt8], key: [UInt8], calls: [Handle])
-  {
+  init(
+    _ indexes: ReadIndexes, _ core: ProxyCore, _ principal: Principal, token: [UInt8], key: [UInt8],
+    calls: [Handle]
+  ) {
     self.indexes = indexes
     self.principal = principal
     self.calls = calls

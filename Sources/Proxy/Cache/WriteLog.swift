@@ -46,7 +46,9 @@ struct WriteLog {
     }
     let range = head..<head + startCount + endCount
     // Records lie in the order of the ring, so those in the way are the oldest.
-    while let first, records.count - oldest == Limits.cacheLogRecords / 2 || liesIn(first, range) { forgetFirst() }
+    while let first, records.count - oldest == Limits.cacheLogRecords / 2 || liesIn(first, range) {
+      forgetFirst()
+    }
     unsafe copy(span.start, to: head)
     if endCount > 0 { unsafe copy(span.end, to: head + startCount) }
     let record = Record(

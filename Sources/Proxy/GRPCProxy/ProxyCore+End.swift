@@ -184,6 +184,8 @@ extension ProxyCore {
   /// The last client is gone: the connections to etcd go as well.
   func finish() {
     isEnding = true
+    reads.feeds.close()
+    settleOwnCalls()
     upstreams.forEach { handle, connection in endUpstream(&connection, handle, SystemError(code: ECANCELED)) }
     if upstreams.count == 0 { isFinished = true }
   }

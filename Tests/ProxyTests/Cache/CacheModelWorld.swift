@@ -10,7 +10,8 @@ import Simulation
 final class CacheModel {
   /// Mistakes that the checker has to find.
   enum Mistake: CaseIterable {
-    case none, forgetsOwnWrites, forgetsEvents, sharesPrincipals, forgetsLoss, forgetsWhatWasSeen, insertsLate,
+    case none, forgetsOwnWrites, forgetsEvents, sharesPrincipals, forgetsLoss, forgetsWhatWasSeen,
+      insertsLate,
       forgetsCompaction, forgetsFlush
   }
 
@@ -74,7 +75,9 @@ final class CacheModel {
     self.settings = settings
     let isSound = random.chance(700)
     for core in 0..<2 {
-      guard let cache = try? RangeCache(settings, core: core, counters: counters, seed: seed) else { continue }
+      guard let cache = try? RangeCache(settings, core: core, counters: counters, seed: seed) else {
+        continue
+      }
       let source = ModelSource(self, isSound: isSound)
       source.drops = mistake == .forgetsEvents ? 300 : 0
       cache.source = source
@@ -101,7 +104,9 @@ final class CacheModel {
     case 76..<78: writeDirectly()
     case 78..<84: if !mail.isEmpty { deliverMail(random.below(mail.count)) }
     case 84..<90: sources[random.below(2)].speak(everything: random.chance(300))
-    case 90..<92: sources[random.below(2)].change(random.pick([.speaks, .speaks, .silent, .broken]), tells: mistake != .forgetsLoss)
+    case 90..<92:
+      sources[random.below(2)].change(
+        random.pick([.speaks, .speaks, .silent, .broken]), tells: mistake != .forgetsLoss)
     case 92: if random.chance(300) { compact() }
     case 93: if random.chance(200) { flush() }
     default: pass(UInt64(1 + random.below(random.pick([20, 200, 700]))) * 1_000_000)
@@ -170,17 +175,23 @@ final class CacheModel {
   private func executeRead() {
     guard let place = reads.indices.randomElement(using: &random) else { return }
     var revision = store.revision
-    if reads[place].isSerializable { revision = max(store.revision(at: now.nanoseconds - 100_000_000), revision - Int64(random.below(4))) }
+    if reads[place].isSerializable {
+      revision = max(store.revision(at: now.nanoseconds - 100_000_000), revision - Int64(random.below(4)))
+    }
     reads[place].executed = max(0, revision)
   }
 
   private func completeRead() {
-    guard let place = reads.indices.randomElement(using: &random), var executed = reads[place].executed else { return }
+    guard let place = reads.indices.randomElement(using: &random), var executed = reads[place].executed else {
+      return
+    }
     let read = reads.remove(at: place)
     let client = clients[read.client]
     // The core makes it again, as a linearizable one.
     if executed < client.shown { executed = store.revision }
-    guard read.fixed >= (read.fixed > 0 ? store.compacted : 0), read.fixed <= executed, executed > 0 else { return }
+    guard read.fixed >= (read.fixed > 0 ? store.compacted : 0), read.fixed <= executed, executed > 0 else {
+      return
+    }
     clients[read.client].shown = max(client.shown, executed)
     let message = answer(
       read.keys, at: read.fixed > 0 ? read.fixed : executed, header: executed, client.principal, read.rights)
@@ -221,7 +232,9 @@ final class CacheModel {
     guard hit.revision <= store.revision else { return fail("revision \(hit.revision) is not there yet") }
     let expected = answer(keys, at: revision, header: hit.revision, client.principal, rights)
     if message != expected { return fail("a wrong answer for client \(number) at \(revision)") }
-    if hit.revision < client.shown { return fail("client \(number) reads backwards: \(hit.revision) after \(client.shown)") }
+    if hit.revision < client.shown {
+      return fail("client \(number) reads backwards: \(hit.revision) after \(client.shown)")
+    }
     clients[number].shown = max(client.shown, hit.revision)
     if fixed > 0 {
       if fixed < store.compacted { fail("revision \(fixed) is gone") }

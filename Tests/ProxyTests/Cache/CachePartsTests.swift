@@ -17,7 +17,9 @@ import Testing
     return !wanted.lexicographicallyPrecedes(key) && (end == [0] || wanted.lexicographicallyPrecedes(end))
   }
 
-  private static let universe: [[UInt8]] = [[0], [1], [1, 0], [1, 1], [2], [2, 0], [2, 9], [3], [255], [255, 255]]
+  private static let universe: [[UInt8]] = [
+    [0], [1], [1, 0], [1, 1], [2], [2, 0], [2, 9], [3], [255], [255, 255],
+  ]
 
   @Test func spansOverlapWhereTheyShareAKey() {
     var random = SimRandom(seed: 1)
@@ -147,7 +149,9 @@ import Testing
         #expect(!peek.isOpen)
       }
     }
-    for other: [UInt8] in [[0x12, 1, 0], [0x0A, 0xFF, 0xFF, 0xFF], [0x0A, 4, 0x1A, 1, 0, 0], [0x0A, 2, 0x18, 0x80, 1]] {
+    for other: [UInt8] in [
+      [0x12, 1, 0], [0x0A, 0xFF, 0xFF, 0xFF], [0x0A, 4, 0x1A, 1, 0, 0], [0x0A, 2, 0x18, 0x80, 1],
+    ] {
       var peek = RevisionPeek()
       peek.begin(isPlain: true)
       #expect(other.withUnsafeBytes { peek.take($0) } == nil)
@@ -187,7 +191,9 @@ import Testing
       switch item {
       case .everything: found.append("everything")
       case .span(let span):
-        let end = span.kind == .single ? "" : span.kind == .open ? "..." : "..<" + String(decoding: span.end, as: UTF8.self)
+        let end =
+          span.kind == .single
+          ? "" : span.kind == .open ? "..." : "..<" + String(decoding: span.end, as: UTF8.self)
         found.append(String(decoding: span.start, as: UTF8.self) + end)
       }
     }
@@ -209,7 +215,8 @@ import Testing
     #expect(written(.txn, outer) == ["a", "b", "c..."])
     #expect(written(.txn, nested(2, nested(1, nested(1, [97])))) == [])
     #expect(written(.txn, nested(2, nested(9, []))) == ["everything"])
-    #expect(written(.txn, nested(2, nested(2, nested(1, [97])) + nested(2, nested(1, [98])))) == ["everything"])
+    #expect(
+      written(.txn, nested(2, nested(2, nested(1, [97])) + nested(2, nested(1, [98])))) == ["everything"])
     #expect(written(.txn, [0x12, 9]) == ["everything"])
     #expect(written(.leaseRevoke, [8, 1]) == ["everything"])
     #expect(written(.lock, nested(1, [108])) == ["l/..<l0"])
