@@ -15,7 +15,7 @@ import Testing
     var hits = 0
     for seed in Seeds.run(Self.standard) {
       let model = CacheModel(seed: seed)
-      if let failure = model.run(1_500) {
+      if let failure = model.run(3_000) {
         Issue.record("\(failure); repeat with RINGWAY_SEED=\(seed)")
         return
       }
@@ -28,7 +28,7 @@ import Testing
   @Test(arguments: CacheModel.Mistake.allCases.filter { $0 != .none })
   func findsMistakes(_ mistake: CacheModel.Mistake) {
     let found = (1...300 as ClosedRange<UInt64>).contains { seed in
-      CacheModel(seed: seed, mistake).run(1_500) != nil
+      CacheModel(seed: seed, mistake).run(3_000) != nil
     }
     #expect(found, "nobody notices that the cache \(mistake)")
   }

@@ -96,20 +96,20 @@ final class CacheModel {
 
   private func step() {
     switch random.below(100) {
-    case 0..<45: read(random.below(clients.count))
-    case 45..<55: executeRead()
-    case 55..<65: completeRead()
-    case 65..<70: beginWrite(random.below(clients.count))
-    case 70..<76: proceedWrite()
-    case 76..<78: writeDirectly()
-    case 78..<84: if !mail.isEmpty { deliverMail(random.below(mail.count)) }
-    case 84..<90: sources[random.below(2)].speak(everything: random.chance(300))
-    case 90..<92:
-      sources[random.below(2)].change(
-        random.pick([.speaks, .speaks, .silent, .broken]), tells: mistake != .forgetsLoss)
-    case 92: if random.chance(300) { compact() }
-    case 93: if random.chance(200) { flush() }
-    default: pass(UInt64(1 + random.below(random.pick([20, 200, 700]))) * 1_000_000)
+    case 0..<40: read(random.below(clients.count))
+    case 40..<55: executeRead()
+    case 55..<72: completeRead()
+    case 72: if random.chance(700) { beginWrite(random.below(clients.count)) }
+    case 73..<76: proceedWrite()
+    case 76: if random.chance(300) { writeDirectly() }
+    case 77..<80: if !mail.isEmpty { deliverMail(random.below(mail.count)) }
+    case 80..<88: sources[random.below(2)].speak(everything: random.chance(300))
+    case 88:
+      let mood: ModelSource.Mood = random.pick([.speaks, .speaks, .speaks, .silent, .broken])
+      sources[random.below(2)].change(mood, tells: mistake != .forgetsLoss)
+    case 89: if random.chance(200) { compact() }
+    case 90: if random.chance(100) { flush() }
+    default: pass(UInt64(1 + random.below(random.pick([5, 5, 20, 200, 700]))) * 1_000_000)
     }
   }
 
