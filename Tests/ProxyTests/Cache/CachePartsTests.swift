@@ -184,7 +184,9 @@ import Testing
   }
 
   private func written(_ method: EtcdMethod, _ bytes: [UInt8]) -> [String] {
-    var list = ByteBuffer(BlockPool())
+    let pool = BlockPool()
+    defer { withExtendedLifetime(pool) {} }
+    var list = ByteBuffer(pool)
     bytes.withUnsafeBytes { WrittenKeys.append(method, $0, to: &list) }
     var found: [String] = []
     WrittenKeys.forEach(list.bytes) { item in

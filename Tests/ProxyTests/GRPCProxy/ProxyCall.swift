@@ -86,10 +86,12 @@ final class ProxyCall {
   }
 
   private static func answer(_ size: Int) -> [UInt8] {
-    var message = ByteBuffer(BlockPool())
+    let pool = BlockPool()
+    defer { withExtendedLifetime(pool) {} }
+    var message = ByteBuffer(pool)
     ResponseHeader(clusterID: 1, memberID: 2, revision: 5, raftTerm: 3).encode(into: &message)
     let mark = message.openMessage(2)
-    message.appendField(5, SimStream.bytes(of: 7, at: 8, count: size))
+    message.appendField(5, (0..<size).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ size) })
     message.closeMessage(mark)
     return framed(Array(message.bytes))
   }
