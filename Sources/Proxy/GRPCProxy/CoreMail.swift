@@ -2,8 +2,8 @@ internal import Reactor
 
 /// What one core says to another.
 enum CoreMail: Sendable {
-  /// Nothing yet: the case keeps the enum inhabited.
-  case none
+  /// Clients' heartbeats for the batcher, or its answers.
+  case heartbeats(HeartbeatMail)
 }
 
 /// The ways from every core to every core.

@@ -213,9 +213,10 @@ extension ProxyCore {
     let isAnew: Bool? = calls.edit(id) { call in
       call.upstream = nil
       connection.transport.http2.reset(call.upstreamStream, .noError)
+      call.tried.insert(slot)
       return isHead && mayTryElsewhere(call, code, slot)
     }
-    if isAnew == true, ownLost(own) || !own.isPersistent { return beginAnew(id) }
+    if isAnew == true || own.survives(code, words), ownLost(own) || !own.isPersistent { return beginAnew(id) }
     ownEnded(id, own, code, words)
   }
 

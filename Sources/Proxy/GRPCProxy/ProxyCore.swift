@@ -38,6 +38,7 @@ final class ProxyCore: Core, Acceptor.Host {
     static let sweep: UInt8 = 0
     static let retry: UInt8 = 1
     static let patience: UInt8 = 2
+    static let heartbeats: UInt8 = 3
   }
 
   /// A connection to be made to an endpoint's next address, noted while the last one is under edit.
@@ -87,6 +88,7 @@ final class ProxyCore: Core, Acceptor.Host {
   var isEnding = false
   var outbox: CoreOutbox
   var principals: PrincipalCache
+  private(set) lazy var heartbeats = HeartbeatDesk(self)
   /// Calls for which there was none.
   var waiting: [Handle] = []
   var routes: Routes
@@ -156,6 +158,7 @@ final class ProxyCore: Core, Acceptor.Host {
       (retryTimer, retryDue) = (.none, .distantFuture)
       startWaiting()
     case Owner.core where token.operation == CoreTimer.patience: endPatience()
+    case Owner.core where token.operation == CoreTimer.heartbeats: heartbeats.look()
     default: sweep()
     }
   }
@@ -171,7 +174,7 @@ final class ProxyCore: Core, Acceptor.Host {
 
   private func handle(_ mail: CoreMail, from sender: Int) {
     switch mail {
-    case .none: break
+    case .heartbeats(let mail): heartbeats.take(mail, from: sender)
     }
   }
 
@@ -202,6 +205,7 @@ final class ProxyCore: Core, Acceptor.Host {
     endClients()
     relievePressure()
     startForFreedStreams()
+    heartbeats.settle()
     dispatchStarting()
     settleOwnCalls()
     outbox.flush(from: index, shared.post) { shared.group.links[$0].ring(from: kernel) }
