@@ -25,6 +25,9 @@ final class HeartbeatDesk {
     self.batcher = batcher
   }
 
+  /// No stream to etcd is open or wanted.
+  var isIdle: Bool { batcher?.isIdle ?? true }
+
   // MARK: From streams
 
   func open(_ stream: HeartbeatStream, _ join: HeartbeatMail.Join) {
