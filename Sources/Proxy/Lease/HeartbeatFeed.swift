@@ -62,6 +62,11 @@ final class HeartbeatFeed: OwnCall, HeartbeatUpstream {
   func lookAtEndpoint() { core.leaveIfBetter(self) }
 
   func letGo() { abandon() }
+
+  /// For tests.
+  var state: String {
+    "open \(line.isOpen), \(line.memberCount) members, \(line.waiterCount) wait, due \(line.hasDue), under way \(line.hasFlying)"
+  }
 }
 
 extension ProxyCore {
@@ -74,6 +79,7 @@ extension ProxyCore {
     _ = calls.edit(id) { call in
       dropUpstream(&call, .cancel)
       call.tried.insert(slot)
+      call.tries = max(call.tries, 1)
     }
     lost(id, certainlyUnseen: false, "the endpoint is not well")
   }
