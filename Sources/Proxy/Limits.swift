@@ -99,6 +99,32 @@ public enum Limits {
   /// Tokens and users whose principals are remembered.
   static let principals = 1 << 18
 
+  // Watches.
+  /// Watchers a core has, and what a home core tells the others that they have not read yet.
+  static let watchersACore = 1 << 22
+  static let watchNotices = 4096
+  /// What etcd has said of a token or a permission is believed for so long; and of how many tokens a core knows.
+  static let authMemory = Instant.Span.seconds(1)
+  static let authMemories = 1 << 16
+  /// Tokens of one principal that a group may try.
+  static let watchTokens = 8
+  /// Creates on one stream that etcd has not answered, and requests of a client's stream that wait.
+  static let watchCreatesUnderWay = 1000
+  static let watchStepsWaiting = 10_000
+  /// Bytes that a client's stream is owed and does not read, beyond which its requests have to wait.
+  static let watchControlBytes = 256 << 10
+  /// Blocks that one watcher is given before the next one of its stream has its turn.
+  static let watchBlocksATurn = 16
+  /// Bytes of blocks that a group keeps for those who are behind or come back, and for how long.
+  static let historyBytesAGroup = 4 << 20
+  static let historyAge = Instant.Span.seconds(300)
+  /// A group without watchers is kept for those who come back.
+  static let groupGrace = Instant.Span.seconds(3)
+  /// Revisions of the past that a group begins with when its first watcher wants them.
+  static let watchHeadStart: Int64 = 1000
+  /// etcd is asked for progress again when it does not answer.
+  static let progressReminder = Instant.Span.milliseconds(250)
+
   // Between cores.
   /// Messages from one core to another that wait to be read.
   static let coreMail = 256
@@ -179,6 +205,6 @@ public enum Limits {
     precondition(pipeCapacityLeast <= pipeCapacity)
     precondition(http2FrameBytes <= http2OutputBytes && http2FrameBytes <= http2HeaderBlockBytes)
     precondition(http2SettingsNoise <= http2NoiseBurst)
-    precondition(heartbeatRequestBytes + 5 <= clientStreamWindow, "a request is credited when it has been read")
+    precondition(heartbeatRequestBytes + 5 <= clientStreamWindow, "credit follows when a request is read")
   }
 }

@@ -1,38 +1,22 @@
 """A program on etcd's own Go library, through one proxy and through two that it finds by itself."""
 
-import os
 import subprocess
 
 import pytest
 
-from support import net
-from support.gateway import ROOT
+from support.go_program import compiled, needs_go
 from support.grpc_calls import Caller
 from support.waiting import until
 
-# Where Debian's golang-etcd-server-dev puts its sources.
-SOURCES = "/usr/share/gocode"
 STEPS = ["put, get, delete", "errors", "txn", "watch", "watch from before", "lease", "lock", "election", "stm", "large",
          "sync"]
 
-pytestmark = pytest.mark.skipif(
-    not net.installed("go") or not os.path.isdir(f"{SOURCES}/src/go.etcd.io/etcd/clientv3"),
-    reason="Go or etcd's client for it is missing: apt-get install golang-go golang-etcd-server-dev")
+pytestmark = needs_go
 
 
 @pytest.fixture(scope="session")
-def go_client(tmp_path_factory):
-    """The program, compiled once; Go keeps what it compiled for the next time."""
-    made = ROOT / ".build" / "go"
-    made.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, "GO111MODULE": "off", "GOPATH": SOURCES, "GOCACHE": str(made / "cache"),
-                   "CGO_ENABLED": "0"}
-    program = made / "client"
-    result = subprocess.run(
-        ["go", "build", "-o", program, "."], cwd=ROOT / "Tests" / "Integration" / "go", env=environment,
-        capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    return program
+def go_client():
+    return compiled(".", "client")
 
 
 def run(program, *arguments):

@@ -56,6 +56,10 @@ struct Call: ~Copyable {
   var isPage = false
   /// The user that Authenticate names.
   var user: [UInt8] = []
+  /// The revision that Compact names.
+  var compactRevision: Int64 = 0
+  /// The revision in the answer's header has been looked for.
+  var isPeeked = false
   /// Answers the client in etcd's place.
   var session: ClientSession?
   /// No client's but the proxy's.

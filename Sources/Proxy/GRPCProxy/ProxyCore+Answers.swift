@@ -61,6 +61,7 @@ extension ProxyCore {
     var credit = 0
     let verdict: Verdict? = calls.edit(id) { call in
       if let (code, text) = unsafe checkAnswer(&call, bytes) { return .refused(code, text) }
+      if !call.isPeeked { unsafe peek(&call, bytes) }
       guard call.isCollected else {
         credit = unsafe pass(bytes, of: &call)
         return .passes
@@ -83,6 +84,20 @@ extension ProxyCore {
     guard endStream else { return }
     connection.transport.http2.reset(stream, .cancel)
     failAlone(id, .internal, "server closed the stream without sending trailers")
+  }
+
+  /// The revision that the client is about to be shown: what is watched "from now on" begins behind it.
+  private func peek(_ call: inout Call, _ bytes: UnsafeRawBufferPointer) {
+    call.isPeeked = true
+    guard call.method.rawValue <= EtcdMethod.compact.rawValue, bytes.count > GRPCMessage.prefix + 2,
+      unsafe bytes[0] == 0 && bytes[GRPCMessage.prefix] == 1 << 3 | 2
+    else { return }
+    let start = GRPCMessage.prefix + 2
+    let length = unsafe Int(bytes[start - 1])
+    guard length < 0x80, start + length <= bytes.count else { return }
+    var header = ResponseHeader()
+    unsafe try? header.merge(UnsafeRawBufferPointer(rebasing: bytes[start..<start + length]))
+    shared.noteSeen(header.revision)
   }
 
   /// What becomes of bytes of an answer.
@@ -188,6 +203,11 @@ extension ProxyCore {
         return
       }
       if !isHead { sendKeptHead(&call) }
+      if call.method.changesAuth {
+        shared.authVersion.add(1, ordering: .releasing)
+        shared.authWasOff.store(0, ordering: .relaxed)
+      }
+      if call.method == .compact, code == .ok { shared.noteCompaction(call.compactRevision) }
       if call.method.kind == .unary { routes.took(now - call.started, slot) }
       count(call, code)
       call.phase = .finishing

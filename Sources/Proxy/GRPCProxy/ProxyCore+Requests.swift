@@ -72,6 +72,7 @@ extension ProxyCore {
         if let refusal = rewriteRequest(&call, id) { return refusal }
       } else {
         unsafe call.request.append(bytes)
+        if call.method == .compact { noteCompactRequest(&call) }
       }
       credit = passRequest(&call)
       return nil
@@ -83,6 +84,16 @@ extension ProxyCore {
       return unsafe sessionReceived(session, &connection, handle, bytes, endStream: endStream)
     }
     if credit > 0 { connection.transport.http2.credit(stream, credit) }
+  }
+
+  /// What will be compacted if etcd says yes.
+  private func noteCompactRequest(_ call: inout Call) {
+    guard let length = unsafe GRPCMessage.complete(call.request.bytes) else { return }
+    var reader = unsafe ProtoReader(
+      UnsafeRawBufferPointer(rebasing: call.request.bytes[GRPCMessage.prefix..<length]))
+    while let field = try? reader.next() {
+      if field.number == 1, field.wire == .varint { call.compactRevision = field.signed }
+    }
   }
 
   /// `--experimental-enable-grpc-logging`. etcd's proxy writes out what is in the messages, passwords and tokens included;

@@ -38,7 +38,8 @@ final class ProxyCore: Core, Acceptor.Host {
     static let sweep: UInt8 = 0
     static let retry: UInt8 = 1
     static let patience: UInt8 = 2
-    static let heartbeats: UInt8 = 3
+    static let watch: UInt8 = 3
+    static let heartbeats: UInt8 = 4
   }
 
   /// A connection to be made to an endpoint's next address, noted while the last one is under edit.
@@ -87,6 +88,10 @@ final class ProxyCore: Core, Acceptor.Host {
   /// The last client is gone.
   var isEnding = false
   var outbox: CoreOutbox
+  private(set) lazy var watchHome = WatchHome(self)
+  private(set) var watch: WatchHub!
+  private var watchTimer = TimerWheel.Timer.none
+  private var watchDue = Instant.distantFuture
   var principals: PrincipalCache
   private(set) lazy var heartbeats = HeartbeatDesk(self)
   /// Calls for which there was none.
@@ -136,6 +141,7 @@ final class ProxyCore: Core, Acceptor.Host {
     random = SplitMix(seed: kernel.now.nanoseconds &+ UInt64(index))
     members = MemberAnswer(ownOf: options)
     super.init(index: index, kernel: kernel)
+    watch = try WatchHub(self)
     acceptor.start()
   }
 
@@ -158,6 +164,11 @@ final class ProxyCore: Core, Acceptor.Host {
       (retryTimer, retryDue) = (.none, .distantFuture)
       startWaiting()
     case Owner.core where token.operation == CoreTimer.patience: endPatience()
+    case Owner.core where token.operation == CoreTimer.watch:
+      (watchTimer, watchDue) = (.none, .distantFuture)
+      watch.tick()
+      watchHome.tick()
+      if watchHome.isBusy || watch.groupCount > 0 { scheduleWatchTick() }
     case Owner.core where token.operation == CoreTimer.heartbeats: heartbeats.look()
     default: sweep()
     }
@@ -170,10 +181,12 @@ final class ProxyCore: Core, Acceptor.Host {
       let box = shared.post.box(from: sender, to: index)
       while let mail = box.pop() { handle(mail, from: sender) }
     }
+    watch.readRings()
   }
 
   private func handle(_ mail: CoreMail, from sender: Int) {
     switch mail {
+    case .watch(let mail): watchHome.handle(mail, from: sender)
     case .heartbeats(let mail): heartbeats.take(mail, from: sender)
     }
   }
@@ -205,6 +218,8 @@ final class ProxyCore: Core, Acceptor.Host {
     endClients()
     relievePressure()
     startForFreedStreams()
+    watch.finishTurn()
+    watchHome.finishTurn()
     heartbeats.settle()
     dispatchStarting()
     settleOwnCalls()
@@ -215,6 +230,16 @@ final class ProxyCore: Core, Acceptor.Host {
     schedulePatient()
     feedStarved()
     if gate.isDrained { finish() }
+  }
+
+  /// The watches are looked after in a moment.
+  func scheduleWatchTick(after pause: Instant.Span = .seconds(1)) {
+    guard !isEnding, now + pause < watchDue else { return }
+    timers.cancel(watchTimer)
+    watchDue = now + pause
+    watchTimer = timers.schedule(
+      at: watchDue,
+      Token(owner: Owner.core, operation: CoreTimer.watch, handle: Handle(slot: 0, generation: 0)))
   }
 
   private func dispatchStarting() {

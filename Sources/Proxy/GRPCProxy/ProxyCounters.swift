@@ -9,6 +9,7 @@ internal import Synchronization
     case clientBytesIn, clientBytesOut, upstreamBytesIn, upstreamBytesOut
     case errorsOfClients, errorsOfEtcd, errorsOfProxy
     case healthSuccesses, healthFailures
+    case watchGroups, watchersJoined, watchCatchUps, watchBlocks, watchEvents, watchDeliveries
     case heartbeatsReceived, heartbeatsSent, heartbeatsWaiting, heartbeatStreams
   }
 

@@ -93,8 +93,12 @@ final class ProxyShared: Sendable {
   let ownLeases = OwnLeases()
   let post: CorePost
   let principals = Principals()
+  /// What each core tells the others about the watches whose home it is.
+  let watchRings: [BroadcastRing<WatchNotice>]
   /// The highest revision that the process has shown to any client, or is about to.
   let seen = Atomic<Int64>(0)
+  /// The highest revision that is known to be compacted away.
+  let compacted = Atomic<Int64>(0)
   /// For each core, the leases and the pages it asks for.
   let leaseQuestions: [Mailbox<LeaseQuestion>]
   let pageRequests: [Mailbox<PageRequest>]
@@ -112,12 +116,28 @@ final class ProxyShared: Sendable {
     admission = Admission(connections: connectionLimit, perSource: options.maxConnectionsPerSource)
     group = CoreGroup(cores: cores)
     post = CorePost(cores: cores)
+    watchRings = (0..<cores).map { _ in
+      BroadcastRing(capacity: Limits.watchNotices, readers: cores - 1)
+    }
     namespace =
       options.namespace.isEmpty
       ? nil : Namespace(prefix: Array(options.namespace.utf8), strict: options.namespaceIsStrict)
     leaseQuestions = (0..<cores).map { _ in Mailbox(capacity: Limits.pageRequestsACore) }
     pageRequests = (0..<cores).map { _ in Mailbox(capacity: Limits.pageRequestsACore) }
   }
+
+  /// When etcd last took a call without a token, and how often users, roles or permissions have been changed through this
+  /// process.
+  let authWasOff = Atomic<UInt64>(0)
+  let authVersion = Atomic<UInt64>(0)
+
+  /// A client is about to be shown this revision.
+  func noteSeen(_ revision: Int64) {
+    if revision > seen.load(ordering: .relaxed) { _ = seen.max(revision, ordering: .relaxed) }
+  }
+
+  /// etcd has forgotten what was before and at this revision.
+  func noteCompaction(_ revision: Int64) { _ = compacted.max(revision, ordering: .relaxed) }
 
   var board: EndpointBoard { endpoints.board }
 }

@@ -98,7 +98,7 @@ extension HTTP2Session {
     remember(stream)
   }
 
-  private func openPosition(_ stream: UInt32) -> Int? {
+  func openPosition(_ stream: UInt32) -> Int? {
     guard stage != .failed, let position = streams.find(stream), !streams[position].flags.contains(.ended)
     else { return nil }
     return position

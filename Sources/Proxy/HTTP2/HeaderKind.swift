@@ -9,6 +9,8 @@ enum HeaderKind: UInt8 {
   case contentType, te, userAgent
   case grpcTimeout, grpcStatus, grpcMessage, grpcEncoding, grpcAcceptEncoding, grpcStatusDetails
   case token, authorization, hasleader, clientAPIVersion
+  // Our own.
+  case bypass
   // HTTP.
   case contentLength, host
   /// What RFC 9113 section 8.2.2 forbids: `connection` and its company.
@@ -57,6 +59,7 @@ enum HeaderKind: UInt8 {
     case (12, UInt8(ascii: "c")): unsafe match(name, "content-type", .contentType)
     case (13, UInt8(ascii: "g")): unsafe match(name, "grpc-encoding", .grpcEncoding)
     case (13, UInt8(ascii: "a")): unsafe match(name, "authorization", .authorization)
+    case (14, UInt8(ascii: "r")): unsafe match(name, "ringway-bypass", .bypass)
     case (14, UInt8(ascii: "c")): unsafe match(name, "content-length", .contentLength)
     case (16, UInt8(ascii: "p")): unsafe match(name, "proxy-connection", .connectionSpecific)
     case (17, UInt8(ascii: "t")): unsafe match(name, "transfer-encoding", .connectionSpecific)

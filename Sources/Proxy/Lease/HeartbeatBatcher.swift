@@ -150,7 +150,8 @@ final class HeartbeatBatcher {
 
   /// etcd has ended the stream. True when what was under way is to be asked for elsewhere, on the same call.
   func survives(_ line: HeartbeatLine, _ code: GRPCStatus.Code, _ words: String) -> Bool {
-    guard case .loss = HeartbeatFault(code, words, requiresLeader: line.key.requiresLeader) else { return false }
+    let fault = HeartbeatFault(code, words, requiresLeader: line.key.requiresLeader)
+    guard fault == .loss else { return false }
     blame(line, atMost: Limits.heartbeatTries, code, words)
     return true
   }

@@ -145,7 +145,7 @@ extension ProxyCore {
   /// A strict namespace looks each lease up before it lets a heartbeat through, and nobody can share a stream of compressed
   /// messages.
   func makeHeartbeatStream(_ call: borrowing Call, _ fields: HeaderList) -> ClientSession? {
-    guard !call.rewrites, !fields.bypassesAll, !fields.isCompressed else { return nil }
+    guard !call.rewrites, Bypass(fields) != .all, !fields.isCompressed else { return nil }
     let token = unsafe fields.value(of: .token) ?? fields.value(of: .authorization)
     let isRequired = unsafe fields.value(of: .hasleader)?.isEqual(to: "true") == true
     let stream = HeartbeatStream(heartbeats, client: call.client, stream: call.stream)
@@ -159,19 +159,6 @@ extension ProxyCore {
 }
 
 extension HeaderList {
-  /// The client wants nothing shared (`ringway-bypass: all`).
-  fileprivate var bypassesAll: Bool {
-    for place in 0..<count {
-      let field = self[place]
-      if field.kind == .other, unsafe field.name.isEqual(to: "ringway-bypass"),
-        unsafe field.value.isEqual(to: "all")
-      {
-        return true
-      }
-    }
-    return false
-  }
-
   fileprivate var isCompressed: Bool {
     guard let encoding = unsafe value(of: .grpcEncoding) else { return false }
     return unsafe !encoding.isEqual(to: "identity")

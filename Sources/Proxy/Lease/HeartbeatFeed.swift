@@ -1,5 +1,4 @@
 internal import Reactor
-internal import Synchronization
 
 /// The call at etcd that carries a line's heartbeats.
 final class HeartbeatFeed: OwnCall, HeartbeatUpstream {
@@ -36,10 +35,7 @@ final class HeartbeatFeed: OwnCall, HeartbeatUpstream {
     guard let decoded = unsafe try? LeaseKeepAliveResponse(message) else {
       return core.drop(self, .internal, Array("etcd's answer could not be read".utf8))
     }
-    let revision = decoded.header.revision
-    if revision > core.shared.seen.load(ordering: .relaxed) {
-      core.shared.seen.max(revision, ordering: .relaxed)
-    }
+    core.shared.noteSeen(decoded.header.revision)
     let answer = unsafe HeartbeatAnswer(message, decoded, core.pool)
     batcher.answered(line, decoded.id, answer, core.now)
   }
@@ -62,11 +58,6 @@ final class HeartbeatFeed: OwnCall, HeartbeatUpstream {
   func lookAtEndpoint() { core.leaveIfBetter(self) }
 
   func letGo() { abandon() }
-
-  /// For tests.
-  var state: String {
-    "open \(line.isOpen), \(line.memberCount) members, \(line.waiterCount) wait, due \(line.hasDue), under way \(line.hasFlying)"
-  }
 }
 
 extension ProxyCore {

@@ -37,6 +37,16 @@ enum EtcdMethod: UInt8, CaseIterable, Sendable {
     }
   }
 
+  /// It changes who may do what.
+  var changesAuth: Bool {
+    switch self {
+    case .authEnable, .authDisable, .userAdd, .userDelete, .userChangePassword, .userGrantRole, .userRevokeRole,
+      .roleAdd, .roleDelete, .roleGrantPermission, .roleRevokePermission:
+      true
+    default: false
+    }
+  }
+
   /// A stream that goes on until its caller has enough. What is unknown may be one.
   var isEndless: Bool { kind != .unary && self != .rangeStream && self != .snapshot }
 

@@ -151,6 +151,9 @@ enum ProtoWire: UInt8 {
     self.number = number
   }
 
+  /// Where in the message the search goes on.
+  var position: Int { reader.position }
+
   /// The next one, `nil` at the end.
   mutating func next() throws(ProtoMalformed) -> UnsafeRawBufferPointer? {
     while let field = try reader.next() {

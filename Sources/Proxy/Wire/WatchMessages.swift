@@ -141,6 +141,16 @@ enum WatchRequest: Equatable {
     }
   }
 
+  /// Appends the fields of the events as they stand in the message.
+  func copyEvents(into output: inout ByteBuffer) {
+    var reader = unsafe ProtoReader(message)
+    while let field = try? reader.next() {
+      if field.number == 11, field.wire == .bytes {
+        unsafe output.append(UnsafeRawBufferPointer(rebasing: message[field.range]))
+      }
+    }
+  }
+
   /// The encoded events, each for a `WatchEvent`.
   var events: ProtoSequence { unsafe ProtoSequence(of: 11, in: message) }
 
@@ -157,6 +167,7 @@ enum WatchRequest: Equatable {
   private(set) var keyValue = unsafe UnsafeRawBufferPointer(start: nil, count: 0)
   /// The encoded `KeyValue` before the change; `nil` without.
   private(set) var previous: UnsafeRawBufferPointer?
+  private let message: UnsafeRawBufferPointer
 
   /// etcd writes each of the two once; of several the last counts.
   init(_ message: UnsafeRawBufferPointer) throws(ProtoMalformed) {
@@ -169,5 +180,16 @@ enum WatchRequest: Equatable {
       default: break
       }
     }
+    unsafe self.message = message
+  }
+
+  /// The encoded event as it is but for what was there before.
+  var withoutPrevious: [UInt8] {
+    var bytes: [UInt8] = []
+    var reader = unsafe ProtoReader(message)
+    while let field = try? reader.next() {
+      if field.number != 3 || field.wire != .bytes { unsafe bytes += message[field.range] }
+    }
+    return bytes
   }
 }

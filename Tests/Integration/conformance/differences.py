@@ -19,7 +19,7 @@ TABLE: list[Difference] = [
     Difference("call: truncated message", "refused alike, in words that etcd has for another flaw", in_namespace),
     Difference("call: wrong wire type", "refused alike, in words that etcd has for another flaw", in_namespace),
     Difference("call: endless number", "refused alike, in words that etcd has for another flaw", in_namespace),
-    Difference("watch: broken request", "refused alike, in words that etcd has for another flaw", in_namespace),
+    Difference("watch: broken request", "refused alike, in words that etcd has for another flaw"),
     Difference("lock: unlock of nothing", "an empty key is InvalidArgument everywhere; etcd's lock service says Unknown",
                in_namespace),
     Difference("election: without a leader", "a leader key that is missing is told from one that is empty", in_namespace),

@@ -70,11 +70,11 @@ class Etcd:
 
 
 class Cluster:
-    """Members that know each other; `hosts` has an address, or an address and a launcher, for each."""
+    """Members that know each other; `hosts` has an address and a launcher for each."""
 
-    def __init__(self, folder, hosts):
+    def __init__(self, folder, hosts, extra=(), program="etcd"):
         self.members = [
-            Etcd(f"m{index}", folder, host=host, launcher=launcher)
+            Etcd(f"m{index}", folder, host=host, launcher=launcher, extra=extra, program=program)
             for index, (host, launcher) in enumerate(hosts)]
         everyone = ",".join(f"{member.name}=http://{member.peer}" for member in self.members)
         for member in self.members:

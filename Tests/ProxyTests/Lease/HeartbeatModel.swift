@@ -266,7 +266,8 @@ final class HeartbeatModel {
     guard let upstream = running.filter(\.isOpen).randomElement(using: &random) else { return }
     let (code, words): (GRPCStatus.Code, String) = random.pick([
       (.unavailable, "etcdserver: no leader"), (.unavailable, "etcdserver: server stopped"),
-      (.unauthenticated, "etcdserver: invalid auth token"), (.permissionDenied, "etcdserver: permission denied"),
+      (.unauthenticated, "etcdserver: invalid auth token"),
+      (.permissionDenied, "etcdserver: permission denied"),
     ])
     let line = upstream.line
     if batcher?.survives(line, code, words) == true {
@@ -288,7 +289,7 @@ final class HeartbeatModel {
     }
     for stream in living {
       if let request = stream.unanswered.first {
-        fail("never answered: lease \(request.lease), request \(request.sequence) of \(stream.requests.count)")
+        fail("never answered: lease \(request.lease), \(request.sequence) of \(stream.requests.count)")
       }
     }
     for stream in living { go(stream) }

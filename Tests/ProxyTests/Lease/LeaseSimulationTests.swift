@@ -300,9 +300,9 @@ struct LeaseScenario {
 
   private var state: String {
     let core = leases.world.core
-    var text = "\(core.calls.count) calls, \(core.waiting.count) wait, \(leases.streamsAtEtcd) streams at etcd"
+    var text = "\(core.calls.count) calls, \(core.waiting.count) wait, \(leases.streamsAtEtcd) at etcd"
     core.calls.forEach { _, call in
-      if let own = call.own as? HeartbeatFeed { text += "; \(call.phase), tries \(call.tries), \(own.state)" }
+      if call.own != nil { text += "; \(call.phase), tries \(call.tries)" }
     }
     return text
   }

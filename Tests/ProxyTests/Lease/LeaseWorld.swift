@@ -272,7 +272,10 @@ private final class LeaseServed: ProxyPeer {
     var hasHead = false
     var isEnded = false
 
-    init(_ token: String?, _ requiresLeader: Bool) { (self.token, self.requiresLeader) = (token, requiresLeader) }
+    init(_ token: String?, _ requiresLeader: Bool) {
+      self.token = token
+      self.requiresLeader = requiresLeader
+    }
   }
 
   private let leases: LeaseWorld

@@ -1,0 +1,93 @@
+internal import Reactor
+
+/// A group on a core that has watchers of it: the history that they move through.
+final class LocalGroup {
+  let key: GroupKey
+  /// The core it lives on, and its number there once that has answered.
+  let home: Int
+  var id: UInt32 = 0
+  /// Where it stands; nil until the upstream watch has stood once.
+  var state: WatchState?
+  /// The smallest revision that has not come completely.
+  var next: Int64 = 0
+  var header = ResponseHeader()
+  var history = WatchHistory()
+  /// How it ended. Watchers that are behind still get what is in the history.
+  var end: WatchEnd?
+  var watchers: [Handle] = []
+  /// Groups that bring the past of this one, newest last.
+  var catchUps: [LocalGroup] = []
+  /// For a group that brings the past: the one it leads to.
+  weak var target: LocalGroup?
+  /// Something has come since its watchers were last looked at.
+  var isDirty = false
+  var progressRevision: Int64 = 0
+  /// The home has been asked for what was there before.
+  var askedPrevious: Bool
+  /// When etcd has let its principal in, and which state of users and roles that was.
+  var permittedAt: Instant?
+  var permittedVersion: UInt64 = 0
+  /// Tokens that the home knows.
+  var tokensTold: [[UInt8]] = []
+
+  init(_ key: GroupKey, home: Int, wantsPrevious: Bool) {
+    self.key = key
+    self.home = home
+    askedPrevious = wantsPrevious
+  }
+
+  /// From which revision on the history serves a watcher.
+  func reach(wantsPrevious: Bool) -> Int64 {
+    wantsPrevious ? max(history.from, state?.previousFrom ?? .max) : history.from
+  }
+}
+
+/// A client's watch on its core: a cursor into its group's history.
+struct Watcher {
+  struct Flags: OptionSet {
+    let rawValue: UInt16
+    static let wantsProgress = Flags(rawValue: 1)
+    static let wantsPrevious = Flags(rawValue: 2)
+    /// Its group can serve it; `created` may be said.
+    static let isSettled = Flags(rawValue: 4)
+    /// `created` has been said: events may follow.
+    static let isCreated = Flags(rawValue: 8)
+    /// In its stream's line.
+    static let isReady = Flags(rawValue: 16)
+    static let owesProgress = Flags(rawValue: 32)
+    /// Whether its client may read the keys is being asked.
+    static let isUnchecked = Flags(rawValue: 64)
+  }
+
+  unowned(unsafe) let stream: WatchStream
+  unowned(unsafe) var group: LocalGroup
+  /// Its place among the group's watchers.
+  var place = 0
+  /// The number that its client knows it by, once it has been created.
+  var id: Int64
+  let start: Int64
+  /// The smallest revision that it still wants.
+  var floor: Int64
+  /// The block that it is given next.
+  var cursor = 0
+  let variant: WatchBlock.Variant
+  var flags: Flags
+  var nextReady = Handle.none
+
+  init(_ stream: WatchStream, _ group: LocalGroup, _ request: WatchCreateRequest) {
+    unsafe self.stream = stream
+    unsafe self.group = group
+    id = request.watchID
+    start = request.startRevision
+    floor = max(0, request.startRevision)
+    var variant = WatchBlock.Variant()
+    if request.leavesOutPuts { variant.insert(.noPuts) }
+    if request.leavesOutDeletes { variant.insert(.noDeletes) }
+    if !request.wantsPrevious { variant.insert(.noPrevious) }
+    if request.allowsFragments { variant.insert(.parts) }
+    self.variant = variant
+    flags = []
+    if request.wantsProgress { flags.insert(.wantsProgress) }
+    if request.wantsPrevious { flags.insert(.wantsPrevious) }
+  }
+}

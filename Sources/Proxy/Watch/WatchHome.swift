@@ -1,0 +1,366 @@
+internal import Reactor
+
+/// The groups whose home is this core: their watches upstream, and what they bring, for all cores.
+final class WatchHome {
+  unowned let core: ProxyCore
+  private let cores: Int
+  private var groups: [GroupKey: HomeGroup] = [:]
+  private var byID: [UInt32: HomeGroup] = [:]
+  private var lastID: UInt32 = 0
+  private var feeds: [WatchFeed.Key: WatchFeed] = [:]
+  /// Groups without a stream, which get one when it is time.
+  private var homeless: [HomeGroup] = []
+  private var retryAt = Instant(nanoseconds: 0)
+  private var failures = 0
+
+  // What is told to other cores.
+  private let ring: BroadcastRing<WatchNotice>
+  private var published: UInt64 = 0
+  /// Notices that the ring had no room for, and what those in the ring refer to.
+  private var unpublished: [(notice: WatchNotice, object: AnyObject?)] = []
+  private var kept: [(until: UInt64, object: AnyObject)] = []
+  private var keptGone = 0
+
+  init(_ core: ProxyCore) {
+    self.core = core
+    cores = core.shared.group.links.count
+    ring = core.shared.watchRings[core.index]
+  }
+
+  var groupCount: Int { groups.count }
+  var historyBytes: Int { groups.values.reduce(0) { $0 + $1.history.byteCount } }
+  var feedCount: Int { feeds.values.filter { $0.key.kind != .empty }.count }
+  /// There is something to look after.
+  var isBusy: Bool { !groups.isEmpty || !feeds.isEmpty || !unpublished.isEmpty || kept.count > keptGone }
+
+  // MARK: Asked by cores
+
+  func handle(_ mail: WatchMail, from sender: Int) {
+    switch mail {
+    case .subscribe(let subscription): subscribe(subscription, sender)
+    case .unsubscribe(let id): byID[id]?.remove(sender, now: core.now)
+    case .wantPrevious(let id): if let group = byID[id] { addPrevious(group) }
+    case .progress(let question): ask(question, sender)
+    }
+    core.scheduleWatchTick()
+  }
+
+  private func subscribe(_ subscription: WatchSubscription, _ sender: Int) {
+    if let group = groups[subscription.key] {
+      group.add(sender, subscription.token)
+      if subscription.wantsPrevious { addPrevious(group) }
+      return welcome(group, sender)
+    }
+    lastID &+= 1
+    let group = HomeGroup(lastID, subscription, cores: cores, now: core.now, core.pool)
+    group.add(sender, subscription.token)
+    groups[group.key] = group
+    byID[group.id] = group
+    core.shared.counters.add(.watchGroups, core: core.index)
+    welcome(group, sender)
+    place(group)
+  }
+
+  private func welcome(_ group: HomeGroup, _ sender: Int) {
+    let hasStood = group.history.from != 0
+    let snapshot = WatchSnapshot(
+      key: group.key, state: hasStood ? group.state : nil, blocks: hasStood ? group.history.blocks : [])
+    tell(.joined, group, snapshot, to: sender)
+  }
+
+  /// Makes the watch anew at its position, with what was there before.
+  private func addPrevious(_ group: HomeGroup) {
+    guard !group.wantsPrevious else { return }
+    group.wantsPrevious = true
+    guard let feed = group.feed else { return }
+    feed.remove(group)
+    feed.add(group)
+  }
+
+  private func ask(_ question: WatchQuestion, _ sender: Int) {
+    if question.isEmpty {
+      let key = WatchFeed.Key(
+        principal: question.principal, requiresLeader: question.requiresLeader, kind: .empty,
+        token: question.token)
+      return feed(key)?.ask(question, from: sender) ?? answered(question, sender, nil)
+    }
+    let concerned = feeds.values.filter {
+      $0.key.principal == question.principal && $0.key.requiresLeader == question.requiresLeader
+        && $0.key.kind != .empty && $0.hasGroups
+    }
+    // A group without a stream is not up to date, whatever the streams say.
+    if concerned.isEmpty { return answered(question, sender, nil) }
+    if concerned.count == 1 { return concerned[0].ask(question, from: sender) }
+    gather(question, sender, concerned)
+  }
+
+  /// The least of several answers counts.
+  private func gather(_ question: WatchQuestion, _ sender: Int, _ feeds: [WatchFeed]) {
+    lastPart &+= 1
+    parts[lastPart] = Parts(question: question, sender: sender, missing: feeds.count)
+    let part = WatchQuestion(
+      number: lastPart, principal: question.principal, requiresLeader: question.requiresLeader,
+      token: question.token, isEmpty: false)
+    for feed in feeds { feed.ask(part, from: Self.gathering) }
+  }
+
+  private static let gathering = -1
+  private struct Parts {
+    let question: WatchQuestion
+    let sender: Int
+    var missing: Int
+    var least: ResponseHeader?
+  }
+  private var parts: [UInt32: Parts] = [:]
+  private var lastPart: UInt32 = 0
+
+  /// A stream has said how far it is; nil when it has ended.
+  func answered(_ question: WatchQuestion, _ sender: Int, _ header: ResponseHeader?) {
+    guard sender == Self.gathering else {
+      let state = header.map { WatchState(header: $0, next: $0.revision + 1, from: 0, previousFrom: .max) }
+      return publish(WatchNotice(.answer, to: UInt16(sender), group: question.number, state), state)
+    }
+    guard var part = parts[question.number] else { return }
+    part.missing -= 1
+    if let header, header.revision < part.least?.revision ?? .max { part.least = header }
+    if part.missing > 0, header != nil {
+      parts[question.number] = part
+    } else {
+      parts[question.number] = nil
+      answered(part.question, part.sender, header == nil ? nil : part.least)
+    }
+  }
+
+  // MARK: Streams
+
+  /// Gives the group a stream under the newest of its tokens that etcd has not refused.
+  private func place(_ group: HomeGroup) {
+    guard let token = group.untriedToken ?? group.tokens.last else { return }
+    let kind: WatchFeed.Kind = group.key.isLive ? .live : .catchUp
+    // Any stream of the principal will do, unless etcd has refused its token to this group.
+    let existing = !group.key.isShared ? nil : feeds.values.first {
+      $0.key.principal == group.key.principal && $0.key.requiresLeader == group.key.requiresLeader
+        && $0.key.kind == kind && !group.refused.contains($0.key.token)
+    }
+    let key = WatchFeed.Key(
+      principal: group.key.principal, requiresLeader: group.key.requiresLeader, kind: kind, token: token)
+    guard let feed = existing ?? feed(key) else {
+      homeless.append(group)
+      return
+    }
+    feed.add(group)
+  }
+
+  private func feed(_ key: WatchFeed.Key) -> WatchFeed? {
+    if let feed = feeds[key] { return feed }
+    let feed = WatchFeed(key, self)
+    guard feed.begin() else { return nil }
+    feeds[key] = feed
+    return feed
+  }
+
+  /// A stream has ended with a status. What concerns its token or its leader goes to those on it; everything else is an
+  /// outage that nobody has to notice.
+  func feedEnded(
+    _ feed: WatchFeed, _ code: GRPCStatus.Code, _ words: [UInt8], _ groups: [HomeGroup],
+    _ questions: [(core: Int, question: WatchQuestion)]
+  ) {
+    feeds[feed.key] = nil
+    for (core, question) in questions { answered(question, core, nil) }
+    switch code {
+    case .unavailable where feed.key.requiresLeader && words.elementsEqual(Self.noLeader):
+      for group in groups { end(group, .status(code, words)) }
+    case .unauthenticated, .permissionDenied, .unimplemented, .invalidArgument:
+      for group in groups { refuse(group, feed, .status(code, words)) }
+    case _ where core.isEnding: break
+    default:
+      core.log.info(
+        "a watch stream to etcd ended; it is opened again", .string("code", "\(code)"),
+        .string("error", String(decoding: words, as: UTF8.self)))
+      homeless += groups
+      failures += 1
+      let pause = failures == 1 ? 0 : min(100 << UInt64(min(failures, 6)), 3000)
+      retryAt = core.now + .milliseconds(UInt64(pause))
+      core.scheduleWatchTick(after: .milliseconds(UInt64(pause)))
+    }
+  }
+
+  private static let noLeader = Array("etcdserver: no leader".utf8)
+
+  /// The group's token is refused: another one of the same principal may do.
+  private func refuse(_ group: HomeGroup, _ feed: WatchFeed, _ reason: WatchEnd.Reason) {
+    group.refused.append(feed.key.token)
+    guard group.untriedToken == nil else { return place(group) }
+    if group.key.isShared, case .canceled(_, let words, _, let hasNoID) = reason {
+      return end(group, .refused(reason: words, hasNoID: hasNoID, tokens: group.refused))
+    }
+    end(group, reason)
+  }
+
+  // MARK: What streams bring
+
+  /// The highest revision that clients will have been shown.
+  func saw(_ header: ResponseHeader) {
+    core.shared.noteSeen(header.revision)
+    failures = 0
+  }
+
+  /// The group's watch stands.
+  func stands(_ group: HomeGroup, _ header: ResponseHeader) {
+    if group.header.clusterID != 0, header.clusterID != group.header.clusterID {
+      core.log.warn("etcd is another cluster than before: the watches on it end")
+      return end(
+        group, .canceled(
+          compactRevision: 0, reason: Array("etcdserver: cluster ID mismatch".utf8), isRefusal: false,
+          hasNoID: false))
+    }
+    group.stands(header)
+    tell(.live, group, group.state)
+  }
+
+  /// Events of a group: whole revisions.
+  func brought(_ group: HomeGroup, _ events: UnsafeRawBufferPointer, _ header: ResponseHeader) {
+    let rewritten = core.shared.namespace.flatMap { unsafe Self.strip($0, events, core.pool) }
+    let hasPrevious = group.previousFrom != .max
+    let block: WatchBlock?
+    if let rewritten {
+      block = unsafe rewritten.withUnsafeBytes {
+        unsafe WatchBlock($0, header: header, hasPrevious: hasPrevious, from: group.next)
+      }
+    } else {
+      block = unsafe WatchBlock(events, header: header, hasPrevious: hasPrevious, from: group.next)
+    }
+    guard let block else { return }
+    group.header = header
+    group.advance(to: block.last)
+    group.history.append(block, now: core.now, most: Limits.historyBytesAGroup)
+    core.shared.counters.add(.watchBlocks, core: core.index)
+    core.shared.counters.add(.watchEvents, UInt64(block.eventCount), core: core.index)
+    tell(.block, group, block)
+  }
+
+  /// Keys as clients inside a namespace know them.
+  private static func strip(
+    _ namespace: Namespace, _ events: UnsafeRawBufferPointer, _ pool: BlockPool
+  ) -> [UInt8]? {
+    var output = ByteBuffer(pool)
+    switch unsafe namespace.response(.watch, events, into: &output) {
+    case .rewritten: return unsafe Array(output.bytes)
+    default: return nil
+    }
+  }
+
+  func progressed(_ group: HomeGroup, _ header: ResponseHeader) {
+    guard group.fragments.isEmpty else { return }
+    group.header = header
+    group.advance(to: header.revision)
+    tell(.progress, group, group.state)
+  }
+
+  /// etcd has taken the watch back, or refused it.
+  func canceled(_ group: HomeGroup, _ response: WatchResponse, by feed: WatchFeed) {
+    group.header = response.header
+    if response.compactRevision > 0 { core.shared.noteCompaction(response.compactRevision) }
+    let reason = WatchEnd.Reason.canceled(
+      compactRevision: response.compactRevision, reason: unsafe Array(response.cancelReason),
+      isRefusal: response.isCreated, hasNoID: response.watchID == -1)
+    if response.isCreated, response.compactRevision == 0, !group.tokens.allSatisfy(\.isEmpty) {
+      refuse(group, feed, reason)
+    } else {
+      end(group, reason)
+    }
+  }
+
+  /// The group leaves the table before anybody is told, so that nobody joins it any more.
+  private func end(_ group: HomeGroup, _ reason: WatchEnd.Reason) {
+    guard group.phase != .ended else { return }
+    forget(group)
+    tell(.ended, group, WatchEnd(header: group.header, reason))
+  }
+
+  private func forget(_ group: HomeGroup) {
+    group.phase = .ended
+    groups[group.key] = nil
+    byID[group.id] = nil
+    homeless.removeAll { $0 === group }
+    group.feed?.remove(group)
+  }
+
+  // MARK: Telling cores
+
+  private func tell(_ kind: WatchNotice.Kind, _ group: HomeGroup, _ object: AnyObject, to sender: Int? = nil) {
+    let target = sender.map { UInt16($0) } ?? WatchNotice.everybody
+    let notice = WatchNotice(kind, to: target, group: group.id, object)
+    if sender == nil {
+      let isOurs = group.subscribers[core.index]
+      if isOurs { core.watch.arrived(notice, object, from: core.index) }
+      guard group.subscriberCount > (isOurs ? 1 : 0) else { return }
+      for other in 0..<cores where other != core.index && group.subscribers[other] { core.outbox.ring(other) }
+      return push(notice, object)
+    }
+    publish(notice, object)
+  }
+
+  /// For one core.
+  private func publish(_ notice: WatchNotice, _ object: AnyObject?) {
+    if Int(notice.core) == core.index { return core.watch.arrived(notice, object, from: core.index) }
+    core.outbox.ring(Int(notice.core))
+    push(notice, object)
+  }
+
+  private func push(_ notice: WatchNotice, _ object: AnyObject?) {
+    guard unpublished.isEmpty, ring.push(notice) else {
+      unpublished.append((notice, object))
+      return
+    }
+    published += 1
+    if let object { kept.append((published, object)) }
+  }
+
+  /// Once a turn: what the ring had no room for, and what all cores have read.
+  func finishTurn() {
+    while let first = unpublished.first, ring.push(first.notice) {
+      unpublished.removeFirst()
+      published += 1
+      if let object = first.object { kept.append((published, object)) }
+      for other in 0..<cores where other != core.index { core.outbox.ring(other) }
+    }
+    releaseRead()
+  }
+
+  private func releaseRead() {
+    guard keptGone < kept.count else { return }
+    let lag = (0..<ring.readers).reduce(0) { max($0, ring.lag($1) ?? 0) }
+    let read = published - UInt64(min(lag, Int(published)))
+    while keptGone < kept.count, kept[keptGone].until <= read { keptGone += 1 }
+    guard keptGone == kept.count || keptGone > 1024 else { return }
+    kept.removeFirst(keptGone)
+    keptGone = 0
+  }
+
+  // MARK: Now and then
+
+  func tick() {
+    let now = core.now
+    if now >= retryAt {
+      let waiting = homeless
+      homeless.removeAll()
+      for group in waiting where group.phase != .ended { place(group) }
+    }
+    for group in groups.values {
+      if group.subscriberCount == 0, now - group.idleSince >= Limits.groupGrace {
+        forget(group)
+      } else if now.nanoseconds > Limits.historyAge.nanoseconds {
+        group.history.trim(before: Instant(nanoseconds: now.nanoseconds - Limits.historyAge.nanoseconds))
+      }
+    }
+    for feed in feeds.values {
+      feed.remind()
+      if feed.isIdle, now - feed.idleSince >= Limits.groupGrace {
+        feeds[feed.key] = nil
+        feed.abandon()
+      }
+    }
+    finishTurn()
+  }
+}

@@ -1,0 +1,523 @@
+internal import Reactor
+
+/// A core's side of the watches: its watchers, the groups they are in, and what their homes tell.
+///
+/// What arrives is noted, and worked off at the end of the turn, when no client is under edit: notices, then the groups that
+/// have something new, then the streams of their watchers, until nothing is left.
+final class WatchHub {
+  unowned let core: ProxyCore
+  let watchers: Slab<Watcher>
+  private var groups: [GroupKey: LocalGroup] = [:]
+  private var byID: [[UInt32: LocalGroup]]
+  private var notices: [(notice: WatchNotice, object: AnyObject?, home: Int)] = []
+  private var dirtyGroups: [LocalGroup] = []
+  private var dirtyStreams: [WatchStream] = []
+  private var detours: [Handle] = []
+  private var rejoins: [Handle] = []
+  private var endings: [(WatchStream, GRPCStatus.Code, [UInt8])] = []
+  private var askers: [WatchStream] = []
+  var auth = AuthMemory()
+  var checks: [PermissionCheck.Key: PermissionCheck] = [:]
+  var verdicts: [(waiting: [Handle], isAllowed: Bool)] = []
+  /// Groups that are over, or have met the live one, and may have watchers that are behind.
+  private var ended: [LocalGroup] = []
+  /// Groups that may have lost their last watcher.
+  private var left: [LocalGroup] = []
+  /// Streams that wait for an answer about progress.
+  private var questions: [UInt32: WatchStream] = [:]
+  private var lastQuestion: UInt32 = 0
+  private var lastOwn: UInt64 = 0
+
+  init(_ core: ProxyCore) throws(SystemError) {
+    self.core = core
+    watchers = try Slab(capacity: Limits.watchersACore)
+    byID = Array(repeating: [:], count: core.shared.group.links.count)
+  }
+
+  var groupCount: Int { groups.count }
+
+  // MARK: Homes
+
+  /// A home core has told something.
+  func arrived(_ notice: WatchNotice, _ object: AnyObject?, from home: Int) {
+    notices.append((notice, object, home))
+  }
+
+  /// Reads what other homes have published.
+  func readRings() {
+    for home in byID.indices where home != core.index {
+      let ring = core.shared.watchRings[home]
+      let reader = core.index < home ? core.index : core.index - 1
+      while let count = ring.drain(reader: reader, limit: 256, { take($0, from: home) }), count == 256 {}
+    }
+  }
+
+  private func take(_ notice: WatchNotice, from home: Int) {
+    guard notice.core == WatchNotice.everybody || Int(notice.core) == core.index else { return }
+    // What it refers to is kept by its home until the ring's reader has moved on; we keep it from here.
+    arrived(notice, notice.referred, from: home)
+  }
+
+  private func ask(_ home: Int, _ mail: WatchMail) {
+    if home == core.index {
+      core.watchHome.handle(mail, from: home)
+    } else {
+      core.send(.watch(mail), to: home)
+    }
+  }
+
+  // MARK: The end of a turn
+
+  func finishTurn() {
+    repeat {
+      applyVerdicts()
+      applyNotices()
+      lookAtGroups()
+      serveStreams()
+      finishMoves()
+    } while !notices.isEmpty || !dirtyGroups.isEmpty || !dirtyStreams.isEmpty
+    leaveGroups()
+  }
+
+  private func applyNotices() {
+    var next = 0
+    while next < notices.count {
+      let (notice, object, home) = notices[next]
+      next += 1
+      apply(notice, object, home)
+    }
+    notices.removeAll(keepingCapacity: true)
+  }
+
+  private func apply(_ notice: WatchNotice, _ object: AnyObject?, _ home: Int) {
+    guard let kind = WatchNotice.Kind(rawValue: notice.kind) else { return }
+    switch kind {
+    case .joined: if let snapshot = object as? WatchSnapshot { joined(snapshot, notice.group, home) }
+    case .answer: answered(notice.group, object as? WatchState)
+    default: if let group = byID[home][notice.group] { apply(kind, object, to: group) }
+    }
+  }
+
+  private func apply(_ kind: WatchNotice.Kind, _ object: AnyObject?, to group: LocalGroup) {
+    switch kind {
+    case .block:
+      guard let block = object as? WatchBlock else { return }
+      group.next = max(group.next, block.last + 1)
+      group.header = block.header
+      group.history.append(block, now: core.now, most: Limits.historyBytesAGroup)
+      markDirty(group)
+    case .live, .progress:
+      guard let state = object as? WatchState else { return }
+      let isFirst = group.state == nil
+      group.state = state
+      group.next = max(group.next, state.next)
+      group.header = state.header
+      if isFirst {
+        group.history.restart(from: state.from)
+        group.permitted(core.now, core.shared)
+        if group.key.principal == .nobody { auth.accepted([], core.now, core.shared) }
+      }
+      if kind == .progress { group.progressRevision = state.header.revision }
+      markDirty(group)
+      if kind == .progress { oweProgress(group) }
+    case .ended:
+      guard let end = object as? WatchEnd else { return }
+      group.end = end
+      // Nobody finds it any more; it stays for those that are behind.
+      forget(group)
+      ended.append(group)
+      markDirty(group)
+    case .joined, .answer: break
+    }
+  }
+
+  /// The home has taken us in.
+  private func joined(_ snapshot: WatchSnapshot, _ id: UInt32, _ home: Int) {
+    guard let group = groups[snapshot.key], group.id == 0 else { return }
+    group.id = id
+    byID[home][id] = group
+    guard let state = snapshot.state else { return }
+    group.state = state
+    group.next = state.next
+    group.header = state.header
+    group.history.restart(from: state.from)
+    for block in snapshot.blocks {
+      group.history.append(block, now: core.now, most: Limits.historyBytesAGroup)
+    }
+    markDirty(group)
+  }
+
+  func markDirty(_ group: LocalGroup) {
+    guard !group.isDirty else { return }
+    group.isDirty = true
+    dirtyGroups.append(group)
+  }
+
+  func markDirty(_ stream: WatchStream) {
+    guard !stream.isDirty else { return }
+    stream.isDirty = true
+    dirtyStreams.append(stream)
+  }
+
+  private func lookAtGroups() {
+    var next = 0
+    while next < dirtyGroups.count {
+      let group = dirtyGroups[next]
+      next += 1
+      group.isDirty = false
+      lookAt(group)
+    }
+    dirtyGroups.removeAll(keepingCapacity: true)
+  }
+
+  /// Whoever can be served gets into the line of its stream.
+  private func lookAt(_ group: LocalGroup) {
+    if group.state != nil || group.end != nil {
+      for handle in group.watchers {
+        _ = watchers.edit(handle) { watcher in
+          if watcher.flags.isDisjoint(with: [.isSettled, .isUnchecked]) { settle(&watcher, handle, group) }
+        }
+      }
+    }
+    for handle in group.watchers { makeReady(handle) }
+    handOver(group)
+  }
+
+  /// Puts a watcher into the line of its stream if there is something for it.
+  func makeReady(_ handle: Handle) {
+    _ = watchers.edit(handle) { watcher in
+      guard watcher.flags.contains(.isCreated), !watcher.flags.contains(.isReady) else { return }
+      let group = unsafe watcher.group
+      let hasWork =
+        watcher.cursor < group.history.end || group.end != nil || watcher.flags.contains(.owesProgress)
+      guard hasWork, watcher.flags.contains(.isSettled) || group.end != nil else { return }
+      unsafe watcher.stream.enqueue(&watcher, handle)
+    }
+  }
+
+  private func serveStreams() {
+    var next = 0
+    while next < dirtyStreams.count {
+      let stream = dirtyStreams[next]
+      next += 1
+      stream.isDirty = false
+      guard stream.isOpen else { continue }
+      _ = core.clients.edit(stream.client) { connection in
+        stream.serve(on: &connection)
+        core.touch(&connection, stream.client)
+      }
+    }
+    dirtyStreams.removeAll(keepingCapacity: true)
+  }
+
+  /// What could not be done while a client was under edit.
+  private func finishMoves() {
+    let (behind, orphans, ends) = (detours, rejoins, endings)
+    detours.removeAll(keepingCapacity: true)
+    rejoins.removeAll(keepingCapacity: true)
+    endings.removeAll(keepingCapacity: true)
+    for handle in behind { detour(handle) }
+    for handle in orphans { rejoin(handle) }
+    for (stream, code, words) in ends { stream.end(code, String(decoding: words, as: UTF8.self)) }
+  }
+
+  /// The watcher needs another group, as soon as its client is not under edit.
+  func detourLater(_ handle: Handle) { detours.append(handle) }
+
+  /// The watcher's group has ended; it goes on in another.
+  func rejoinLater(_ handle: Handle) { rejoins.append(handle) }
+
+  /// The stream ends with a status.
+  func endLater(_ stream: WatchStream, _ code: GRPCStatus.Code, _ words: [UInt8]) {
+    endings.append((stream, code, words))
+  }
+
+  /// The stream's question could not be answered: once more in a moment.
+  func askAgain(_ stream: WatchStream) {
+    askers.append(stream)
+    core.scheduleWatchTick(after: .milliseconds(100))
+  }
+
+  // MARK: Joining
+
+  /// Takes a new watcher in; nil when there is no room.
+  func join(_ stream: WatchStream, _ request: WatchCreateRequest, isAlone: Bool) -> Handle? {
+    let range = WatchRange(key: request.key, end: request.rangeEnd)
+    var key = GroupKey(range: range, principal: stream.principal, requiresLeader: stream.requiresLeader)
+    let start = request.startRevision
+    let isGone = start > 0 && start <= core.shared.compacted.load(ordering: .relaxed)
+    if isAlone || range.isEmpty || start < 0 || isGone {
+      lastOwn += 1
+      key.kind = .own(
+        lastOwn << 16 | UInt64(core.index), from: start, wantsPrevious: request.wantsPrevious)
+    }
+    let group = find(key, request.wantsPrevious, stream.token, start: start)
+    guard let handle = watchers.insert(Watcher(stream, group, request)) else { return nil }
+    enter(group, handle)
+    check(handle, stream, group)
+    if group.state != nil { markDirty(group) }
+    core.scheduleWatchTick()
+    return handle
+  }
+
+  private func find(
+    _ key: GroupKey, _ wantsPrevious: Bool, _ token: [UInt8], start: Int64
+  ) -> LocalGroup {
+    if let group = groups[key] {
+      if !group.tokensTold.contains(token), group.end == nil {
+        subscribe(group, token, wantsPrevious: wantsPrevious, start: 0)
+      }
+      if wantsPrevious, !group.askedPrevious {
+        group.askedPrevious = true
+        if group.id != 0 {
+          ask(group.home, .wantPrevious(group: group.id))
+        } else {
+          subscribe(group, token, wantsPrevious: true, start: 0)
+        }
+      }
+      return group
+    }
+    let group = LocalGroup(
+      key, home: key.range.home(byID.count), wantsPrevious: wantsPrevious)
+    groups[key] = group
+    subscribe(group, token, wantsPrevious: wantsPrevious, start: start)
+    return group
+  }
+
+  private func subscribe(_ group: LocalGroup, _ token: [UInt8], wantsPrevious: Bool, start: Int64) {
+    group.tokensTold.append(token)
+    if group.tokensTold.count > Limits.watchTokens { group.tokensTold.removeFirst() }
+    // A little of the past is worth having at once: whoever has just read the keys wants to go on from there.
+    let newest = core.shared.seen.load(ordering: .relaxed)
+    let isRecent = start > 0 && start <= newest + 1 && newest - start < Limits.watchHeadStart
+    ask(
+      group.home,
+      .subscribe(
+        WatchSubscription(
+          key: group.key, token: token, wantsPrevious: wantsPrevious, start: isRecent ? start : 0)))
+  }
+
+  private func enter(_ group: LocalGroup, _ handle: Handle) {
+    _ = watchers.edit(handle) { watcher in
+      unsafe watcher.group = group
+      watcher.place = group.watchers.count
+    }
+    group.watchers.append(handle)
+  }
+
+  /// Takes a watcher out of its group.
+  private func leave(_ group: LocalGroup, _ place: Int) {
+    let last = group.watchers.removeLast()
+    if place < group.watchers.count {
+      group.watchers[place] = last
+      _ = watchers.edit(last) { $0.place = place }
+    }
+    if group.watchers.isEmpty { left.append(group) }
+  }
+
+  /// The watch is over.
+  func remove(_ handle: Handle) {
+    guard let watcher = watchers.remove(handle) else { return }
+    leave(unsafe watcher.group, watcher.place)
+  }
+
+  private func move(_ handle: Handle, to group: LocalGroup) {
+    let old: (LocalGroup, Int)? = watchers.edit(handle) { (unsafe $0.group, $0.place) }
+    if let (from, place) = old { leave(from, place) }
+    enter(group, handle)
+  }
+
+  /// Its group can serve a watcher, or has ended: where it begins, or goes on.
+  private func settle(_ watcher: inout Watcher, _ handle: Handle, _ group: LocalGroup) {
+    watcher.flags.insert(.isSettled)
+    if group.end == nil {
+      if watcher.floor == 0, watcher.start == 0 {
+        // Not older than anything that a client has been told.
+        let newest = group.key.isLive ? core.shared.seen.load(ordering: .relaxed) : 0
+        watcher.floor = max(group.next, newest + 1)
+      }
+      place(&watcher, group)
+    }
+    guard !watcher.flags.contains(.isCreated) else { return }
+    let stream = unsafe watcher.stream
+    stream.hasSettled = true
+    markDirty(stream)
+  }
+
+  /// Where in the history the watcher goes on; before its beginning if that does not reach back far enough.
+  private func place(_ watcher: inout Watcher, _ group: LocalGroup) {
+    let isHeld = watcher.floor >= group.reach(wantsPrevious: watcher.flags.contains(.wantsPrevious))
+    // What is still to come will bring what was there before, or be found not to.
+    let isAhead = watcher.floor >= group.next && watcher.floor >= group.history.from
+    // A watch of one's own begins where etcd lets it begin.
+    let isAtStart = !group.key.isShared && !watcher.flags.contains(.isCreated)
+    watcher.cursor =
+      isHeld || isAhead || isAtStart ? group.history.find(watcher.floor) : group.history.base - 1
+  }
+
+  // MARK: Behind
+
+  /// The watcher wants something that its group's history does not hold: another group brings it.
+  private func detour(_ handle: Handle) {
+    let wish: (group: LocalGroup, floor: Int64, previous: Bool, stream: WatchStream)? =
+      watchers.edit(handle) { watcher in
+        (unsafe watcher.group, watcher.floor, watcher.flags.contains(.wantsPrevious), unsafe watcher.stream)
+      }
+    guard let wish else { return }
+    core.shared.counters.add(.watchCatchUps, core: core.index)
+    let main = wish.group.target ?? wish.group
+    // One that is still held by nobody else may have ended: the live group is joined anew.
+    let live = main.key.isLive && main.end == nil ? main : nil
+    if let live, live.state != nil, wish.floor >= live.reach(wantsPrevious: wish.previous) {
+      return arrive(handle, at: live)
+    }
+    let open = (live?.catchUps ?? []).last {
+      $0.end == nil && $0.state != nil && wish.floor >= $0.history.from
+        && (!wish.previous || $0.askedPrevious)
+    }
+    if let open { return arrive(handle, at: open) }
+    var key = main.key
+    key.kind = .catchUp(from: wish.floor, wantsPrevious: wish.previous)
+    let isNew = groups[key] == nil
+    let group = find(key, wish.previous, wish.stream.token, start: 0)
+    if isNew, let live {
+      group.target = live
+      live.catchUps.removeAll { $0.end != nil || $0.watchers.isEmpty }
+      live.catchUps.append(group)
+    }
+    arrive(handle, at: group)
+  }
+
+  private func arrive(_ handle: Handle, at group: LocalGroup) {
+    move(handle, to: group)
+    _ = watchers.edit(handle) { watcher in
+      watcher.flags.remove(.isSettled)
+      if group.state != nil, !watcher.flags.contains(.isUnchecked) { settle(&watcher, handle, group) }
+    }
+    makeReady(handle)
+  }
+
+  /// A group that brings the past has met the live one: its watchers go over as they come to its end.
+  private func handOver(_ group: LocalGroup) {
+    if group.key.isLive {
+      for catchUp in group.catchUps where catchUp.end == nil { handOver(catchUp) }
+      return
+    }
+    guard let live = group.target, live.end == nil, live.state != nil, group.end == nil else { return }
+    guard group.state != nil, group.next >= live.reach(wantsPrevious: group.askedPrevious) else { return }
+    // No more is needed from etcd. Who is behind in what has come goes over when it is through.
+    group.end = WatchEnd(header: group.header, .replaced)
+    ask(group.home, .unsubscribe(group: group.id))
+    forget(group)
+    ended.append(group)
+    markDirty(group)
+  }
+
+  /// The group has ended under the watcher, which goes on elsewhere from where it is.
+  private func rejoin(_ handle: Handle) {
+    let wish: (group: LocalGroup, previous: Bool, stream: WatchStream)? = watchers.edit(handle) { watcher in
+      let group = unsafe watcher.group
+      if case .replaced? = group.end?.reason { watcher.floor = max(watcher.floor, group.next) }
+      return unsafe (group, watcher.flags.contains(.wantsPrevious), watcher.stream)
+    }
+    guard let (group, wantsPrevious, stream) = wish else { return }
+    var key = group.key
+    key.kind = .live
+    let next = find(key, wantsPrevious, stream.token, start: 0)
+    if case .canceled? = group.end?.reason { check(handle, stream, next) }
+    arrive(handle, at: next)
+  }
+
+  /// The watcher gets a watch of its own, under its client's own token.
+  func goAlone(_ handle: Handle) {
+    let wish: (key: GroupKey, floor: Int64, previous: Bool, stream: WatchStream)? =
+      watchers.edit(handle) { watcher in
+        unsafe (
+          watcher.group.key, watcher.flags.contains(.isCreated) ? watcher.floor : watcher.start,
+          watcher.flags.contains(.wantsPrevious), watcher.stream
+        )
+      }
+    guard let wish else { return }
+    lastOwn += 1
+    var key = wish.key
+    key.kind = .own(
+      lastOwn << 16 | UInt64(core.index), from: wish.floor, wantsPrevious: wish.previous)
+    arrive(handle, at: find(key, wish.previous, wish.stream.token, start: wish.floor))
+  }
+
+  // MARK: Leaving
+
+  private func leaveGroups() {
+    guard !left.isEmpty else { return }
+    for group in left where group.watchers.isEmpty {
+      if group.catchUps.contains(where: { !$0.watchers.isEmpty && $0.end == nil }) { continue }
+      if group.end == nil, groups[group.key] === group {
+        guard group.id != 0 else { continue }
+        ask(group.home, .unsubscribe(group: group.id))
+      }
+      forget(group)
+      if group.end != nil { ended.removeAll { $0 === group } }
+      group.target?.catchUps.removeAll { $0 === group }
+    }
+    left = left.filter { $0.watchers.isEmpty && $0.end == nil && groups[$0.key] === $0 }
+  }
+
+  private func forget(_ group: LocalGroup) {
+    if groups[group.key] === group { groups[group.key] = nil }
+    if byID[group.home][group.id] === group { byID[group.home][group.id] = nil }
+  }
+
+  // MARK: Progress
+
+  private func oweProgress(_ group: LocalGroup) {
+    for handle in group.watchers {
+      _ = watchers.edit(handle) { watcher in
+        if watcher.flags.contains(.wantsProgress) { watcher.flags.insert(.owesProgress) }
+      }
+    }
+  }
+
+  /// Asks the homes of the stream's groups how far they are.
+  ///
+  /// - Returns: how many will answer.
+  func askProgress(_ stream: WatchStream) -> Int {
+    var homes: Set<Int> = []
+    stream.forEachWatcher { watcher in homes.insert(unsafe watcher.group.home) }
+    let isEmpty = homes.isEmpty
+    if isEmpty { homes.insert(core.index) }
+    for home in homes {
+      repeat { lastQuestion &+= 1 } while questions[lastQuestion] != nil
+      questions[lastQuestion] = stream
+      ask(
+        home,
+        .progress(
+          WatchQuestion(
+            number: lastQuestion, principal: stream.principal, requiresLeader: stream.requiresLeader,
+            token: stream.token, isEmpty: isEmpty)))
+    }
+    return homes.count
+  }
+
+  private func answered(_ number: UInt32, _ state: WatchState?) {
+    guard let stream = questions.removeValue(forKey: number), stream.isOpen else { return }
+    stream.progressAnswered(state?.header)
+    markDirty(stream)
+  }
+
+  /// Forgets what the stream has asked.
+  func forgetQuestions(of stream: WatchStream) {
+    for (number, asker) in questions where asker === stream { questions[number] = nil }
+  }
+
+  // MARK: Now and then
+
+  func tick() {
+    let again = askers
+    askers.removeAll()
+    for stream in again { stream.repeatQuestion() }
+    guard core.now.nanoseconds > Limits.historyAge.nanoseconds else { return }
+    let time = Instant(nanoseconds: core.now.nanoseconds - Limits.historyAge.nanoseconds)
+    for group in groups.values { group.history.trim(before: time) }
+    for group in ended { group.history.trim(before: time) }
+  }
+}

@@ -1,0 +1,132 @@
+internal import Reactor
+
+/// etcd checks a permission when a watch is made, so whoever joins a group that exists has to be let in by etcd too: by a small
+/// read of the same keys with the client's own token. What etcd has said is remembered for a moment, and forgotten when
+/// a call that passes through changes users, roles or permissions.
+struct AuthMemory {
+  private var tokens: [[UInt8]: Instant] = [:]
+  private var version: UInt64 = 0
+
+  /// etcd has accepted the token.
+  mutating func accepted(_ token: [UInt8], _ now: Instant, _ shared: ProxyShared) {
+    refresh(shared)
+    if tokens.count >= Limits.authMemories { tokens.removeAll(keepingCapacity: true) }
+    tokens[token] = now
+    if token.isEmpty { shared.authWasOff.store(now.nanoseconds, ordering: .relaxed) }
+  }
+
+  /// Whether it lately has.
+  mutating func isAccepted(_ token: [UInt8], _ now: Instant, _ shared: ProxyShared) -> Bool {
+    refresh(shared)
+    return tokens[token].map { now - $0 < Limits.authMemory } ?? false
+  }
+
+  private mutating func refresh(_ shared: ProxyShared) {
+    let current = shared.authVersion.load(ordering: .acquiring)
+    guard current != version else { return }
+    version = current
+    tokens.removeAll()
+  }
+}
+
+/// The question whether a token may read a range, for all watchers that wait for the same answer.
+final class PermissionCheck: OwnCall {
+  struct Key: Hashable {
+    let range: WatchRange
+    let token: [UInt8]
+  }
+
+  let key: Key
+  private unowned let hub: WatchHub
+  var waiting: [Handle] = []
+
+  init(_ key: Key, _ hub: WatchHub) {
+    self.key = key
+    self.hub = hub
+    super.init(hub.core, .range, token: key.token)
+  }
+
+  override func opened() {
+    say { output in
+      output.appendField(1, key.range.key)
+      output.appendField(2, key.range.end)
+      output.appendField(3, 1)
+      output.appendField(7, true)
+      output.appendField(8, true)
+    }
+    finish()
+  }
+
+  override func ended(_ code: GRPCStatus.Code, _ words: [UInt8]) { hub.answered(self, isAllowed: code == .ok) }
+}
+
+/// Who may join without a question, and the question.
+extension WatchHub {
+  /// Holds the watcher back until etcd has said that its client may read the keys, unless that is known.
+  func check(_ handle: Handle, _ stream: WatchStream, _ group: LocalGroup) {
+    guard group.key.isShared, !isKnown(stream, group) else { return }
+    _ = watchers.edit(handle) { $0.flags.insert(.isUnchecked) }
+    let key = PermissionCheck.Key(range: group.key.range, token: stream.token)
+    if let check = checks[key] {
+      check.waiting.append(handle)
+      return
+    }
+    let check = PermissionCheck(key, self)
+    check.waiting = [handle]
+    guard check.begin() else { return answered(check, isAllowed: false) }
+    checks[key] = check
+  }
+
+  private func isKnown(_ stream: WatchStream, _ group: LocalGroup) -> Bool {
+    let (now, shared) = (core.now, core.shared)
+    if stream.token.isEmpty {
+      let off = Instant(nanoseconds: shared.authWasOff.load(ordering: .relaxed))
+      if off <= now, now - off < Limits.authMemory { return true }
+    }
+    guard auth.isAccepted(stream.token, now, shared) else { return false }
+    // A group that does not stand yet will, if etcd lets its principal.
+    return group.state == nil || group.isPermitted(now, shared)
+  }
+
+  func answered(_ check: PermissionCheck, isAllowed: Bool) {
+    if checks[check.key] === check { checks[check.key] = nil }
+    if isAllowed { auth.accepted(check.key.token, core.now, core.shared) }
+    // A connection to etcd may be under edit: the rest is done at the end of the turn.
+    verdicts.append((check.waiting, isAllowed))
+  }
+
+  /// Lets those in who may; for the others etcd says no in its own words, to a watch of their own.
+  func applyVerdicts() {
+    let made = verdicts
+    verdicts.removeAll(keepingCapacity: true)
+    for (waiting, isAllowed) in made {
+      for handle in waiting {
+        let group: LocalGroup? = watchers.edit(handle) { watcher in
+          watcher.flags.remove(.isUnchecked)
+          return unsafe watcher.group
+        }
+        guard let group else { continue }
+        guard isAllowed else {
+          goAlone(handle)
+          continue
+        }
+        group.permitted(core.now, core.shared)
+        markDirty(group)
+      }
+    }
+  }
+}
+
+extension LocalGroup {
+  /// etcd has let its principal read the keys.
+  func permitted(_ now: Instant, _ shared: ProxyShared) {
+    permittedAt = now
+    permittedVersion = shared.authVersion.load(ordering: .acquiring)
+  }
+
+  /// Whether it lately has.
+  func isPermitted(_ now: Instant, _ shared: ProxyShared) -> Bool {
+    guard let permittedAt, permittedVersion == shared.authVersion.load(ordering: .acquiring) else { return false }
+    return now - permittedAt < Limits.authMemory
+  }
+}
