@@ -1,29 +1,21 @@
 """Heartbeats of many clients on one stream to etcd. What etcd itself counts decides."""
 
 import itertools
-import struct
 import urllib.request
 
 import pytest
 
+from support.beater import Beater, beat
 from support.etcds import Cluster, Etcd
-from support.fake_etcd import DATA, frame
-from support.grpc_calls import Caller, request
+from support.grpc_calls import Caller
 from support.grpc_proxy import GrpcProxy, IS_OURS
 from support.proxy_state import page, sample, wait_until_idle
-from support.raw_client import RawClient
-from support.schema import METHODS
 from support.waiting import Stopwatch, until
 
 pytestmark = pytest.mark.skipif(not IS_OURS, reason="etcd's proxy has a batcher of its own kind")
 
-KEEP_ALIVE = METHODS["Lease/LeaseKeepAlive"]
 LEASES = itertools.count(0x5000)
 NAME = 'grpc_method="LeaseKeepAlive"'
-
-
-def beat(lease):
-    return request("Lease/LeaseKeepAlive", ID=lease)
 
 
 def lines(text, name):
@@ -93,45 +85,6 @@ def keep(client, lease, **options):
     stream = client.stream("Lease/LeaseKeepAlive", beat(lease), **options)
     assert stream.next(20).TTL > 0
     return stream
-
-
-class Beater(RawClient):
-    """A connection with many streams of heartbeats."""
-
-    def __init__(self, address):
-        super().__init__(address)
-        self.streams = []
-
-    def open(self, leases):
-        frames, stream = self.call(KEEP_ALIVE.path, beat(leases[0]))
-        self.streams.append((stream, leases))
-        body = b""
-        for lease in leases[1:]:
-            message = beat(lease).SerializeToString()
-            body += b"\0" + struct.pack(">I", len(message)) + message
-        self.send(frames, frame(DATA, 0, stream, body))
-
-    def check(self):
-        """Each stream gets its answers, in the order of its requests."""
-        left = {stream: list(leases) for stream, leases in self.streams}
-        bytes_ = dict.fromkeys(left, b"")
-        lives = {}
-        for kind, _, stream, payload in self.frames():
-            if kind != DATA:
-                continue
-            bytes_[stream] += payload
-            while len(bytes_[stream]) >= 5:
-                size = 5 + int.from_bytes(bytes_[stream][1:5], "big")
-                if len(bytes_[stream]) < size:
-                    break
-                answer = KEEP_ALIVE.response.FromString(bytes_[stream][5:size])
-                bytes_[stream] = bytes_[stream][size:]
-                assert answer.ID == left[stream].pop(0)
-                assert answer.header.cluster_id and answer.header.revision
-                lives[answer.ID] = answer.TTL
-            if not any(left.values()):
-                return lives
-        raise AssertionError("the end came before the answers")
 
 
 def test_ten_thousand_leases_on_a_thousand_streams_are_one_stream(proxy, own, caller):
