@@ -49,21 +49,24 @@ final class HeartbeatMail: @unchecked Sendable {
   /// Empty ones that go along.
   fileprivate var next: HeartbeatMail?
 
+  /// What a burst has made large is not kept for ever.
+  private static let keptEntries = 1024
+
   fileprivate func clear() {
-    notes.removeAll(keepingCapacity: true)
-    joins.removeAll(keepingCapacity: true)
-    replies.removeAll(keepingCapacity: true)
-    answers.removeAll(keepingCapacity: true)
-    ends.removeAll(keepingCapacity: true)
+    notes.removeAll(keepingCapacity: notes.capacity <= Self.keptEntries)
+    joins.removeAll(keepingCapacity: joins.capacity <= Self.keptEntries)
+    replies.removeAll(keepingCapacity: replies.capacity <= Self.keptEntries)
+    answers.removeAll(keepingCapacity: answers.capacity <= Self.keptEntries)
+    ends.removeAll(keepingCapacity: ends.capacity <= Self.keptEntries)
     lastAnswer = 0
   }
 }
 
 /// One end of a way between two cores: what is being written, and empty mail.
 struct HeartbeatMailbag {
-  /// Kept for oneself; what is more goes back to the other end with the next mail.
-  private static let kept = 2
-  private static let most = 16
+  /// Kept for oneself, since one mail may be answered by several; what is more goes back to the other end with the next.
+  private static let kept = 32
+  private static let most = 64
 
   private var open: HeartbeatMail?
   private var empty: HeartbeatMail?
