@@ -113,6 +113,8 @@ public enum Limits {
   static let watchStepsWaiting = 10_000
   /// Bytes that a client's stream is owed and does not read, beyond which its requests have to wait.
   static let watchControlBytes = 256 << 10
+  /// How often the watches of a core are gone through in a turn, before others have theirs.
+  static let watchRoundsATurn = 64
   /// Blocks that one watcher is given before the next one of its stream has its turn.
   static let watchBlocksATurn = 16
   /// Bytes of blocks that a group keeps for those who are behind or come back, and for how long.

@@ -14,6 +14,7 @@ from support import grpc_proxy  # noqa: E402
 from support.certificates import Authority  # noqa: E402
 from support.dns_server import DNSServer  # noqa: E402
 from support.etcds import Etcd, etcdctl  # noqa: E402
+from support.fronts import auth_place, key, memory, open_setting, setting  # noqa: E402, F401
 from support.peers import BlackHole, EchoServer, NameServer, Server  # noqa: E402
 from support.waiting import until  # noqa: E402
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from support.fronts import key, memory, not_alone, open_setting, setting  # noqa: F401
+from support.fronts import not_alone
 from support.upstream import IS_OURS, Front
 from support.waiting import until
 from support.watches import NODELETE, NOPUT, Log, StuckWatch, Watches, end_of
@@ -23,7 +23,7 @@ def sees(streams, log):
 
 
 @not_alone
-def test_hundreds_of_watchers_are_one(setting, key):  # noqa: F811
+def test_hundreds_of_watchers_are_one(setting, key):
     """300 on one key over 30 connections."""
     setting.upstream.until_idle()
     log = Log(setting.direct, key)
@@ -47,7 +47,7 @@ def test_hundreds_of_watchers_are_one(setting, key):  # noqa: F811
 
 
 @not_alone
-def test_two_tiers(setting, key):  # noqa: F811
+def test_two_tiers(setting, key):
     """A proxy in front of the proxy."""
     setting.upstream.until_idle()
     log = Log(setting.direct, key)
@@ -63,7 +63,7 @@ def test_two_tiers(setting, key):  # noqa: F811
         sees(streams, log)
         for stream in streams:
             stream.ask_for_progress()
-            stream.until(lambda: stream.answers)  # noqa: B023
+            stream.until(lambda: stream.answers)
             stream.check_answers(log)
         streams[0].cancel(0)
         streams[0].until(lambda: streams[0].all[0].canceled)
@@ -77,7 +77,7 @@ def test_two_tiers(setting, key):  # noqa: F811
 
 @ours
 @pytest.mark.parametrize("wish", ["watch", "all"])
-def test_a_watch_of_its_own(setting, key, wish):  # noqa: F811
+def test_a_watch_of_its_own(setting, key, wish):
     setting.upstream.until_idle()
     log = Log(setting.direct, key)
     shared = [Watches(client, below(key)).created() for client in setting.connections(3)]
@@ -93,7 +93,7 @@ def test_a_watch_of_its_own(setting, key, wish):  # noqa: F811
 
 
 @not_alone
-def test_reconnect_storm(setting, key):  # noqa: F811
+def test_reconnect_storm(setting, key):
     """Hundreds drop and are back at once where they were: nothing is lost, nothing comes twice, etcd hears nothing."""
     setting.upstream.until_idle()
     log = Log(setting.direct, key)
@@ -121,7 +121,7 @@ def test_reconnect_storm(setting, key):  # noqa: F811
 # Creation
 
 
-def test_created_once_with_a_full_header(setting, key):  # noqa: F811
+def test_created_once_with_a_full_header(setting, key):
     log = Log(setting.direct, key)
     log.some()
     here = setting.direct.ok("KV/Range", key=key).header
@@ -141,7 +141,7 @@ def test_created_once_with_a_full_header(setting, key):  # noqa: F811
             (True, False, number) for number in range(len(starts))]
 
 
-def test_now_is_after_what_was_read(setting, key):  # noqa: F811
+def test_now_is_after_what_was_read(setting, key):
     """A watch from now does not show what its client has already read, whoever has been watching before."""
     log = Log(setting.direct, key)
     early = Watches(setting.connect(), below(key)).created()
@@ -155,7 +155,7 @@ def test_now_is_after_what_was_read(setting, key):  # noqa: F811
         sees([late, early], log)
 
 
-def test_starts_in_past_now_and_future(setting, key):  # noqa: F811
+def test_starts_in_past_now_and_future(setting, key):
     log = Log(setting.direct, key)
     log.elsewhere()
     log.some(40)
@@ -175,7 +175,7 @@ def test_starts_in_past_now_and_future(setting, key):  # noqa: F811
     sees([*live, *streams, single], log)
 
 
-def test_filters_and_previous_values(setting, key):  # noqa: F811
+def test_filters_and_previous_values(setting, key):
     """Each has what it asked for, though they watch the same."""
     log = Log(setting.direct, key)
     log.some()
@@ -221,7 +221,7 @@ def negative_start(stream, log):
     log.client.ok("KV/Compact", revision=log.revision)
     for start in [-1, -(1 << 63)]:
         old = stream.create(**{**stream.all[0].fields, "start_revision": start})
-        stream.until(lambda: old.canceled)  # noqa: B023
+        stream.until(lambda: old.canceled)
     stream.create(**stream.all[0].fields)
 
 
@@ -247,7 +247,7 @@ PLAYS = {
 
 
 @pytest.mark.parametrize("name", PLAYS)
-def test_as_etcd_itself(setting, key, name):  # noqa: F811
+def test_as_etcd_itself(setting, key, name):
     """While others watch the same; they do not notice."""
     told = []
     for address in [setting.etcd.client, setting.address]:
@@ -268,7 +268,7 @@ def test_as_etcd_itself(setting, key, name):  # noqa: F811
 # Delivery
 
 
-def test_a_transaction_arrives_whole(setting, key):  # noqa: F811
+def test_a_transaction_arrives_whole(setting, key):
     log = Log(setting.direct, key)
     log.txn(puts=range(20))
     first = log.revision
@@ -284,7 +284,7 @@ def test_a_transaction_arrives_whole(setting, key):  # noqa: F811
     assert sum(late.all[0].sizes) == 20 + 10 * 30
 
 
-def test_fragments(setting, key):  # noqa: F811
+def test_fragments(setting, key):
     """A revision of three megabytes: in parts for who asks for parts, whole for the others."""
     log = Log(setting.direct, key)
     log.txn(puts=range(4), value=b"1" * 350_000)
@@ -304,7 +304,7 @@ def test_fragments(setting, key):  # noqa: F811
         assert max(parts.bytes) <= 1_572_864 + 512 * 1024
 
 
-def test_half_close(setting, key):  # noqa: F811
+def test_half_close(setting, key):
     """A client that has nothing more to ask still gets its events."""
     log = Log(setting.direct, key)
     whole = Watches(setting.connect(), below(key)).created()
@@ -316,7 +316,7 @@ def test_half_close(setting, key):  # noqa: F811
         sees([whole, half], log)
 
 
-def test_compaction_cancels_whom_it_concerns(setting, key):  # noqa: F811
+def test_compaction_cancels_whom_it_concerns(setting, key):
     log = Log(setting.direct, key)
     log.some(20)
     compacted = log.events[len(log.events) // 2].revision
@@ -331,7 +331,7 @@ def test_compaction_cancels_whom_it_concerns(setting, key):  # noqa: F811
         stream.created()
         for watcher in stream.all:
             if 0 < watcher.fields["start_revision"] < compacted:
-                stream.until(lambda: watcher.canceled)  # noqa: B023
+                stream.until(lambda: watcher.canceled)
                 assert watcher.canceled.compact_revision == compacted
                 assert not watcher.events
     log.some()
@@ -345,7 +345,7 @@ def test_compaction_cancels_whom_it_concerns(setting, key):  # noqa: F811
                    for watcher in stream.all)
 
 
-def test_requested_progress(setting, key):  # noqa: F811
+def test_requested_progress(setting, key):
     """An answer never comes before an event up to its revision, and is no older than the question."""
     log = Log(setting.direct, key)
     log.some()
@@ -361,7 +361,7 @@ def test_requested_progress(setting, key):  # noqa: F811
             streams.append(Watches(setting.connect(), below(key)).created())
             streams[-1].ask_for_progress()
         for stream in streams:
-            stream.until(lambda: stream.answers)  # noqa: B023
+            stream.until(lambda: stream.answers)
             assert stream.answers[-1][0] >= revision
             # etcd 3.4.23 answers by another way than its events: a known fault of its own.
             if setting.etcd.release != "3.4":
@@ -370,7 +370,7 @@ def test_requested_progress(setting, key):  # noqa: F811
     sees(streams, log)
 
 
-def test_periodic_progress(setting, key):  # noqa: F811
+def test_periodic_progress(setting, key):
     """For those who want it, with their own ids, every 200 ms in these tests."""
     log = Log(setting.direct, key)
     log.some()
@@ -380,14 +380,14 @@ def test_periodic_progress(setting, key):  # noqa: F811
     revision = log.elsewhere()
     for stream in streams:
         quiet, notified = stream.all
-        stream.until(lambda: notified.progress and notified.progress[-1] >= revision)  # noqa: B023
+        stream.until(lambda: notified.progress and notified.progress[-1] >= revision)
         assert not quiet.progress
         assert notified.progress == sorted(notified.progress)
     log.some()
     sees(streams, log)
 
 
-def test_one_that_does_not_read(setting, key):  # noqa: F811
+def test_one_that_does_not_read(setting, key):
     """It delays nobody, and gets everything in order once it reads."""
     log = Log(setting.direct, key, value=b"%d " + b"x" * 20_000)
     stuck = StuckWatch(setting.address, **below(key))
@@ -405,7 +405,7 @@ def test_one_that_does_not_read(setting, key):  # noqa: F811
     stuck.close()
 
 
-def test_cancel_of_one_among_many(setting, key):  # noqa: F811
+def test_cancel_of_one_among_many(setting, key):
     """Nothing comes after it for that watch, everything for the others."""
     log = Log(setting.direct, key)
     streams = [Watches(client, *[below(key)] * 5).created() for client in setting.connections(4)]
@@ -415,7 +415,7 @@ def test_cancel_of_one_among_many(setting, key):  # noqa: F811
             stream.cancel(number)
         log.some()
         for stream in streams:
-            stream.until(lambda: stream.by_id[number].canceled)  # noqa: B023
+            stream.until(lambda: stream.by_id[number].canceled)
             assert not stream.by_id[number].canceled.cancel_reason
             # Up to its end it has missed nothing.
             told = stream.by_id[number].events

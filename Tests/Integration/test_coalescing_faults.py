@@ -6,7 +6,7 @@ import pytest
 
 from conformance.places import QUICK
 from support.etcds import Cluster
-from support.fronts import Setting, key, memory, not_alone, open_setting, setting  # noqa: F401
+from support.fronts import Setting, not_alone
 from support.relay import Relay
 from support.waiting import until
 from support.watches import Log, Watches
@@ -18,7 +18,7 @@ NO_LEADER = {"code": "UNAVAILABLE", "text": "etcdserver: no leader"}
 
 
 @pytest.fixture(scope="module")
-def cluster(memory):  # noqa: F811
+def cluster(memory):
     folder = memory / "cluster"
     folder.mkdir()
     made = Cluster(folder, [("127.0.0.1", ())] * 3, extra=QUICK)
@@ -41,7 +41,7 @@ def end_of_stream(stream):
     return {name: stream.ended[name] for name in ["code", "text"]}
 
 
-def test_no_leader(of_three, cluster, key):  # noqa: F811
+def test_no_leader(of_three, cluster, key):
     """Quorum is lost: exactly the streams that asked for a leader end, and new ones are refused."""
     log = Log(of_three.direct, key)
     log.some()
@@ -79,7 +79,7 @@ def test_no_leader(of_three, cluster, key):  # noqa: F811
 
 
 @not_alone
-def test_etcd_is_started_again(setting, key):  # noqa: F811
+def test_etcd_is_started_again(setting, key):
     """Nothing is lost, nothing is created twice, what is asked for meanwhile is answered afterwards."""
     log = Log(setting.direct, key)
     log.some()
@@ -115,7 +115,7 @@ def test_etcd_is_started_again(setting, key):  # noqa: F811
 
 
 @not_alone
-def test_connections_break(setting, peers, key):  # noqa: F811
+def test_connections_break(setting, peers, key):
     """Between the proxy and etcd, again and again, in the middle of everything."""
     relay = peers.keep(Relay(setting.etcd.client))
     broken = Setting(setting.etcd, endpoints=relay.address)
@@ -143,7 +143,7 @@ def test_connections_break(setting, peers, key):  # noqa: F811
 
 
 @not_alone
-def test_a_member_fails(cluster, key):  # noqa: F811
+def test_a_member_fails(cluster, key):
     """The proxy goes on at another member where it was, even one that lags behind."""
     cluster.wait_until_healthy()
     made = Setting(cluster.members[0], endpoints=cluster.endpoints)

@@ -4,7 +4,7 @@ import threading
 import time
 
 from support.calls import SECONDS
-from support.fronts import memory, not_alone, open_setting, setting  # noqa: F401
+from support.fronts import not_alone
 from support.grpc_calls import request
 from support.waiting import until
 
@@ -55,12 +55,12 @@ class Deaths(threading.Thread):
                     self.moments.setdefault(kind, time.monotonic())
 
 
-def grant(setting, seconds=1000):  # noqa: F811
+def grant(setting, seconds=1000):
     return setting.direct.ok("Lease/LeaseGrant", TTL=seconds).ID
 
 
 @not_alone
-def test_many_leases_on_many_streams_are_one(setting):  # noqa: F811
+def test_many_leases_on_many_streams_are_one(setting):
     leases = [grant(setting) for _ in range(100)]
     before = setting.upstream.beating_streams
     streams = [Beats(client) for client in setting.connections(30) for _ in range(2)]
@@ -74,7 +74,7 @@ def test_many_leases_on_many_streams_are_one(setting):  # noqa: F811
     assert setting.upstream.beating_streams == 1
 
 
-def test_answers_are_in_the_order_of_the_requests(setting):  # noqa: F811
+def test_answers_are_in_the_order_of_the_requests(setting):
     """Known and unknown leases mixed, one of them more than once, while others ask for the same."""
     leases = [grant(setting, 1000 + number) for number in range(5)]
     ttl = dict(zip(leases, range(1000, 1005))) | {UNKNOWN: 0}
@@ -88,7 +88,7 @@ def test_answers_are_in_the_order_of_the_requests(setting):  # noqa: F811
             assert stream.answers(len(wanted)) == [(lease, ttl[lease]) for lease in wanted]
 
 
-def test_a_lease_that_is_gone(setting):  # noqa: F811
+def test_a_lease_that_is_gone(setting):
     """Unknown, or revoked under its client: time to live 0, and the stream goes on."""
     lease, other = grant(setting), grant(setting)
     stream = Beats(setting.connect())
@@ -97,7 +97,7 @@ def test_a_lease_that_is_gone(setting):  # noqa: F811
     assert stream.beat(lease, other, UNKNOWN) == [(lease, 0), (other, 1000), (UNKNOWN, 0)]
 
 
-def test_half_close(setting):  # noqa: F811
+def test_half_close(setting):
     """What was asked for is answered, then the stream ends in order."""
     lease = grant(setting)
     streams = [Beats(client) for client in setting.connections(5)]
@@ -110,7 +110,7 @@ def test_half_close(setting):  # noqa: F811
         assert stream.stream.ended["code"] == "OK"
 
 
-def test_a_lease_dies_with_its_client(setting):  # noqa: F811
+def test_a_lease_dies_with_its_client(setting):
     """Within its time to live and not before: when the client is gone, and when it is just silent."""
     kinds = ["never beaten", "client gone", "stream gone", "silent", "kept"]
     leases = {kind: grant(setting, TTL) for kind in kinds}
@@ -146,7 +146,7 @@ def test_a_lease_dies_with_its_client(setting):  # noqa: F811
         assert moment - answered <= TTL + SLACK, f"{kind}: lived for {moment - answered:.1f} s"
 
 
-def test_streams_come_and_go(setting):  # noqa: F811
+def test_streams_come_and_go(setting):
     """Those that stay are not disturbed, and at the end etcd has no stream more than before."""
     leases = [grant(setting) for _ in range(3)]
     setting.upstream.until_idle()

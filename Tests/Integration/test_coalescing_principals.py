@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from conformance.places import PASSWORDS
-from support.fronts import Setting, User, auth_place, memory, not_alone  # noqa: F401
+from support.fronts import Setting, User, not_alone
 from support.relay import Relay
 from support.waiting import until
 from support.watches import Log, Watches, end_of
@@ -41,7 +41,7 @@ class AuthSetting(Setting):
 
 
 @pytest.fixture
-def setting(auth_place):  # noqa: F811
+def setting(auth_place):
     made = AuthSetting(auth_place)
     yield made
     made.close()
@@ -141,7 +141,7 @@ def test_token_from_elsewhere(setting):
 
 
 @not_alone
-def test_tokens_that_are_no_longer_good(auth_place, peers):  # noqa: F811
+def test_tokens_that_are_no_longer_good(auth_place, peers):
     """After a break the shared watch is made again with a token that still is; only who has none is told."""
     relay = peers.keep(Relay(auth_place.etcd.client))
     setting = AuthSetting(auth_place, endpoints=relay.address)
@@ -164,7 +164,7 @@ def test_tokens_that_are_no_longer_good(auth_place, peers):  # noqa: F811
         # Now none of the user's tokens is good.
         reason = Watches(setting.user(None, setting.etcd.client, token="gone.1"), setting.range).created()
         for stream in old + new:
-            stream.until(lambda: stream.all[0].canceled, 15)  # noqa: B023
+            stream.until(lambda: stream.all[0].canceled, 15)
             assert stream.all[0].canceled.cancel_reason == reason.all[0].canceled.cancel_reason
         fresh = Watches(setting.user(name, password="third"), setting.range).created()
         log.some()

@@ -41,7 +41,7 @@ final class HomeGroup {
     case .live:
       next = subscription.start
       wantsPrevious = subscription.wantsPrevious
-    case .catchUp(let from, let previous), .own(_, let from, let previous):
+    case .catchUp(_, let from, let previous), .own(_, let from, let previous):
       next = from
       wantsPrevious = previous
     }

@@ -138,10 +138,13 @@ final class WatchHome {
     guard let token = group.untriedToken ?? group.tokens.last else { return }
     let kind: WatchFeed.Kind = group.key.isLive ? .live : .catchUp
     // Any stream of the principal will do, unless etcd has refused its token to this group.
-    let existing = !group.key.isShared ? nil : feeds.values.first {
-      $0.key.principal == group.key.principal && $0.key.requiresLeader == group.key.requiresLeader
-        && $0.key.kind == kind && !group.refused.contains($0.key.token)
-    }
+    let existing =
+      !group.key.isShared
+      ? nil
+      : feeds.values.first {
+        $0.key.principal == group.key.principal && $0.key.requiresLeader == group.key.requiresLeader
+          && $0.key.kind == kind && !group.refused.contains($0.key.token)
+      }
     let key = WatchFeed.Key(
       principal: group.key.principal, requiresLeader: group.key.requiresLeader, kind: kind, token: token)
     guard let feed = existing ?? feed(key) else {
@@ -210,7 +213,8 @@ final class WatchHome {
     if group.header.clusterID != 0, header.clusterID != group.header.clusterID {
       core.log.warn("etcd is another cluster than before: the watches on it end")
       return end(
-        group, .canceled(
+        group,
+        .canceled(
           compactRevision: 0, reason: Array("etcdserver: cluster ID mismatch".utf8), isRefusal: false,
           hasNoID: false))
     }
@@ -288,7 +292,8 @@ final class WatchHome {
 
   // MARK: Telling cores
 
-  private func tell(_ kind: WatchNotice.Kind, _ group: HomeGroup, _ object: AnyObject, to sender: Int? = nil) {
+  private func tell(_ kind: WatchNotice.Kind, _ group: HomeGroup, _ object: AnyObject, to sender: Int? = nil)
+  {
     let target = sender.map { UInt16($0) } ?? WatchNotice.everybody
     let notice = WatchNotice(kind, to: target, group: group.id, object)
     if sender == nil {

@@ -26,7 +26,7 @@ final class WatchHub {
   /// Streams that wait for an answer about progress.
   private var questions: [UInt32: WatchStream] = [:]
   private var lastQuestion: UInt32 = 0
-  private var lastOwn: UInt64 = 0
+  private var lastNumber: UInt64 = 0
 
   init(_ core: ProxyCore) throws(SystemError) {
     self.core = core
@@ -69,14 +69,24 @@ final class WatchHub {
   // MARK: The end of a turn
 
   func finishTurn() {
-    repeat {
+    var rounds = 0
+    while hasWork {
       applyVerdicts()
       applyNotices()
       lookAtGroups()
       serveStreams()
       finishMoves()
-    } while !notices.isEmpty || !dirtyGroups.isEmpty || !dirtyStreams.isEmpty
+      rounds += 1
+      guard rounds < Limits.watchRoundsATurn else {
+        core.outbox.ring(core.index)
+        break
+      }
+    }
     leaveGroups()
+  }
+
+  private var hasWork: Bool {
+    !notices.isEmpty || !dirtyGroups.isEmpty || !dirtyStreams.isEmpty || !verdicts.isEmpty
   }
 
   private func applyNotices() {
@@ -247,9 +257,8 @@ final class WatchHub {
     let start = request.startRevision
     let isGone = start > 0 && start <= core.shared.compacted.load(ordering: .relaxed)
     if isAlone || range.isEmpty || start < 0 || isGone {
-      lastOwn += 1
       key.kind = .own(
-        lastOwn << 16 | UInt64(core.index), from: start, wantsPrevious: request.wantsPrevious)
+        nextNumber(), from: start, wantsPrevious: request.wantsPrevious)
     }
     let group = find(key, request.wantsPrevious, stream.token, start: start)
     guard let handle = watchers.insert(Watcher(stream, group, request)) else { return nil }
@@ -258,6 +267,12 @@ final class WatchHub {
     if group.state != nil { markDirty(group) }
     core.scheduleWatchTick()
     return handle
+  }
+
+  /// A number that no group of any core has.
+  private func nextNumber() -> UInt64 {
+    lastNumber += 1
+    return lastNumber << 16 | UInt64(core.index)
   }
 
   private func find(
@@ -377,10 +392,9 @@ final class WatchHub {
     }
     if let open { return arrive(handle, at: open) }
     var key = main.key
-    key.kind = .catchUp(from: wish.floor, wantsPrevious: wish.previous)
-    let isNew = groups[key] == nil
+    key.kind = .catchUp(nextNumber(), from: wish.floor, wantsPrevious: wish.previous)
     let group = find(key, wish.previous, wish.stream.token, start: 0)
-    if isNew, let live {
+    if let live {
       group.target = live
       live.catchUps.removeAll { $0.end != nil || $0.watchers.isEmpty }
       live.catchUps.append(group)
@@ -438,10 +452,9 @@ final class WatchHub {
         )
       }
     guard let wish else { return }
-    lastOwn += 1
     var key = wish.key
     key.kind = .own(
-      lastOwn << 16 | UInt64(core.index), from: wish.floor, wantsPrevious: wish.previous)
+      nextNumber(), from: wish.floor, wantsPrevious: wish.previous)
     arrive(handle, at: find(key, wish.previous, wish.stream.token, start: wish.floor))
   }
 

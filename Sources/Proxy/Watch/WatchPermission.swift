@@ -57,7 +57,9 @@ final class PermissionCheck: OwnCall {
     finish()
   }
 
-  override func ended(_ code: GRPCStatus.Code, _ words: [UInt8]) { hub.answered(self, isAllowed: code == .ok) }
+  override func ended(_ code: GRPCStatus.Code, _ words: [UInt8]) {
+    hub.answered(self, isAllowed: code == .ok)
+  }
 }
 
 /// Who may join without a question, and the question.
@@ -126,7 +128,9 @@ extension LocalGroup {
 
   /// Whether it lately has.
   func isPermitted(_ now: Instant, _ shared: ProxyShared) -> Bool {
-    guard let permittedAt, permittedVersion == shared.authVersion.load(ordering: .acquiring) else { return false }
+    guard let permittedAt, permittedVersion == shared.authVersion.load(ordering: .acquiring) else {
+      return false
+    }
     return now - permittedAt < Limits.authMemory
   }
 }

@@ -36,7 +36,8 @@ struct GroupKey: Hashable, Sendable {
     /// Follows what happens.
     case live
     /// Brings what has happened since a revision that no history reaches back to, until it meets the live group.
-    case catchUp(from: Int64, wantsPrevious: Bool)
+    /// It has moved on when the next one needs the same, so each has a number of its own.
+    case catchUp(UInt64, from: Int64, wantsPrevious: Bool)
     /// One watcher's own: its request goes to etcd as it is, and etcd's verdict comes back.
     case own(UInt64, from: Int64, wantsPrevious: Bool)
   }

@@ -479,7 +479,9 @@ final class WatchStream: ClientSession {
 
   private func sayProgress(_ watcher: inout Watcher, _ group: LocalGroup) {
     watcher.flags.remove(.owesProgress)
-    guard group.progressRevision + 1 >= group.next, group.progressRevision + 1 >= watcher.floor else { return }
+    guard group.progressRevision + 1 >= group.next, group.progressRevision + 1 >= watcher.floor else {
+      return
+    }
     watcher.floor = group.progressRevision + 1
     var header = group.header
     header.revision = group.progressRevision

@@ -40,7 +40,8 @@ enum EtcdMethod: UInt8, CaseIterable, Sendable {
   /// It changes who may do what.
   var changesAuth: Bool {
     switch self {
-    case .authEnable, .authDisable, .userAdd, .userDelete, .userChangePassword, .userGrantRole, .userRevokeRole,
+    case .authEnable, .authDisable, .userAdd, .userDelete, .userChangePassword, .userGrantRole,
+      .userRevokeRole,
       .roleAdd, .roleDelete, .roleGrantPermission, .roleRevokePermission:
       true
     default: false

@@ -115,5 +115,3 @@ def auth_place(request, memory, authority):
     yield made
     made.close()
 
-
-__all__ = ["User", "auth_place", "key", "memory", "not_alone", "open_setting", "setting"]

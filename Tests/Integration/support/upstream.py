@@ -1,5 +1,6 @@
 """What etcd sees of those who stand in front of it."""
 
+import os
 import urllib.request
 
 from support.grpc_proxy import IS_OURS, PROGRAM, GrpcProxy
@@ -7,6 +8,7 @@ from support.proxy_state import sample
 from support.waiting import until
 
 IS_NONE = PROGRAM == "none"
+FLAGS = os.environ.get("RINGWAY_FLAGS", "").split()
 
 
 class Upstream:
@@ -63,7 +65,7 @@ class Front:
         self.proxy = None
         self.address = endpoints
         if not IS_NONE:
-            self.proxy = GrpcProxy("--endpoints", endpoints, "--advertise-client-url", "", *flags)
+            self.proxy = GrpcProxy("--endpoints", endpoints, "--advertise-client-url", "", *FLAGS, *flags)
             self.address = self.proxy.address
 
     def close(self):

@@ -19,7 +19,8 @@ import (
 
 	"google.golang.org/grpc/grpclog"
 
-	"./check"
+	"../check"
+	"../etcd"
 )
 
 var (
@@ -65,9 +66,9 @@ func main() {
 	grpclog.SetLoggerV2(grpclog.NewLoggerV2(ioutil.Discard, ioutil.Discard, ioutil.Discard))
 	report, log := check.NewReport(), check.NewLog()
 	began := time.Now()
-	etcd := newEtcd(strings.Split(*direct, ","))
-	truth := startTruth(etcd, log, report)
-	traffic := startWriters(etcd, log)
+	cluster := etcd.New(strings.Split(*direct, ","))
+	truth := etcd.Follow(cluster, log, report, nil)
+	traffic := startWriters(cluster, log)
 	clients := startClients(strings.Split(*endpoints, ","), log, report)
 	for atomic.LoadInt64(&counts.Deliveries) < *deliveries && time.Since(began) < *limit {
 		time.Sleep(20 * time.Millisecond)
@@ -79,14 +80,14 @@ func main() {
 		fmt.Fprintln(os.Stderr, "calm")
 		bufio.NewReader(os.Stdin).ReadString('\n')
 	}
-	last := etcd.fence()
-	truth.waitFor(last)
+	last := fence(cluster)
+	truth.WaitFor(last)
 	clients.finish(*patience)
 	traffic.verify(report)
 	out := map[string]interface{}{
 		"counts": counts, "violations": report.Counts, "examples": report.Examples, "total": report.Total(),
 		"stream_ends": ends.byReason, "events": log.Count(), "seconds": reached.Seconds(), "seed": *seed,
-		"truth_resumed": truth.resumed, "tolerated": report.Tolerated,
+		"truth_resumed": truth.Resumed(), "tolerated": report.Tolerated,
 	}
 	line, err := json.Marshal(out)
 	if err != nil {

@@ -9,10 +9,11 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/etcdserver/etcdserverpb"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
-	"./check"
+	"../check"
 )
 
 // Watching is a watch on a stream.
@@ -229,9 +230,9 @@ func (stream *Stream) ended(err error) {
 		text = text[:40]
 	}
 	ends.byReason[said.Code().String()+": "+text]++
-	// etcd's clients go on by themselves after Unavailable only.
-	isLost := *survive && said.Message() != "etcdserver: no leader"
-	if isLost || said.Code().String() != "Unavailable" {
+	// etcd's clients go on by themselves after these two, and after no other.
+	isUsual := said.Code() == codes.Unavailable || said.Code() == codes.Internal
+	if !isUsual || *survive && said.Message() != "etcdserver: no leader" {
 		stream.client.report.Violation("stream ended", "%v: %s", said.Code(), said.Message())
 	}
 }
@@ -254,7 +255,9 @@ func (stream *Stream) take(response *pb.WatchResponse) {
 	}
 	watcher := stream.byID[response.WatchId]
 	if watcher == nil && response.Canceled && stream.left[response.WatchId] {
-		// By compaction, and then because it was asked for.
+		// By compaction and because it was asked for; or by compaction again, as etcd does while it brings more watches
+		// up to date than it takes at a time.
+		stream.client.report.Tolerate("cancelled twice")
 		return
 	}
 	if watcher == nil {
@@ -268,9 +271,10 @@ func (stream *Stream) take(response *pb.WatchResponse) {
 		delete(stream.byID, response.WatchId)
 		if goesOn := watcher.check.Canceled(response, watcher.isLeaving); goesOn && !watcher.isLeaving {
 			count(&counts.Compacted, 1)
+			stream.left[response.WatchId] = true
 			stream.create(watcher)
 		} else {
-			stream.left[response.WatchId] = goesOn
+			stream.left[response.WatchId] = watcher.isLeaving
 			stream.remove(watcher)
 		}
 		return

@@ -11,23 +11,41 @@ import (
 
 	"go.etcd.io/etcd/clientv3"
 
-	"./check"
+	"../check"
+	"../etcd"
 )
+
+const prefix = "k/"
+
+// key number n of the group g.
+func key(group, number int) string { return fmt.Sprintf("%s%02d/%02d", prefix, group, number) }
+
+const groups, keysOfGroup = 20, 10
+
+// fence writes to every key, so that nobody has nothing to wait for.
+func fence(cluster *etcd.Etcd) (last int64) {
+	for group := 0; group < groups; group++ {
+		for number := 0; number < keysOfGroup; number++ {
+			last = cluster.Put(key(group, number), "the end")
+		}
+	}
+	return last
+}
 
 // Writers change keys in all ways there are.
 type Writers struct {
-	etcd  *Etcd
-	log   *check.Log
-	over  chan struct{}
-	group sync.WaitGroup
-	mutex sync.Mutex
-	acked []int64
-	seq   int64
-	turn  chan struct{}
+	cluster *etcd.Etcd
+	log     *check.Log
+	over    chan struct{}
+	group   sync.WaitGroup
+	mutex   sync.Mutex
+	acked   []int64
+	seq     int64
+	turn    chan struct{}
 }
 
-func startWriters(etcd *Etcd, log *check.Log) *Writers {
-	made := &Writers{etcd: etcd, log: log, over: make(chan struct{}), turn: make(chan struct{})}
+func startWriters(cluster *etcd.Etcd, log *check.Log) *Writers {
+	made := &Writers{cluster: cluster, log: log, over: make(chan struct{}), turn: make(chan struct{})}
 	for number := 0; number < *writers; number++ {
 		made.group.Add(1)
 		go made.run(chance(1_000_000 + number))
@@ -94,7 +112,7 @@ func (made *Writers) operations(random *rand.Rand) []clientv3.Op {
 		// Keys that end with their lease, all in one revision.
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		lease, err := made.etcd.client.Grant(ctx, 1+random.Int63n(3))
+		lease, err := made.cluster.Client.Grant(ctx, 1+random.Int63n(3))
 		if err != nil {
 			return nil
 		}
@@ -103,7 +121,9 @@ func (made *Writers) operations(random *rand.Rand) []clientv3.Op {
 			ops = append(ops, clientv3.OpPut(key(group, number), made.value(random), clientv3.WithLease(lease.ID)))
 		}
 		return ops
-	case choice < 852 && *large:
+	case choice < 854 && *large:
+		// Often enough in the same place that previous values are large too.
+		group = random.Intn(2)
 		var ops []clientv3.Op
 		for number := 0; number < 5; number++ {
 			value := fmt.Sprintf("%d %s", atomic.AddInt64(&made.seq, 1), strings.Repeat("l", 280_000))
@@ -131,7 +151,7 @@ func (made *Writers) operations(random *rand.Rand) []clientv3.Op {
 func (made *Writers) write(random *rand.Rand) {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
-	answer, err := made.etcd.client.Txn(ctx).Then(made.operations(random)...).Commit()
+	answer, err := made.cluster.Client.Txn(ctx).Then(made.operations(random)...).Commit()
 	if err != nil {
 		return
 	}
@@ -155,7 +175,7 @@ func (made *Writers) compact(random *rand.Rand) {
 		}
 		made.log.Compacting(revision)
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		made.etcd.client.Compact(ctx, revision)
+		made.cluster.Client.Compact(ctx, revision)
 		cancel()
 	}
 }

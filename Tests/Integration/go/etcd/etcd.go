@@ -1,52 +1,49 @@
-package main
+// Package etcd talks to the cluster directly, not through what is tested.
+package etcd
 
 import (
 	"context"
-	"fmt"
+	"strings"
 	"sync/atomic"
 	"time"
 
 	"go.etcd.io/etcd/clientv3"
 	pb "go.etcd.io/etcd/etcdserver/etcdserverpb"
+	"go.etcd.io/etcd/mvcc/mvccpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
-	"./check"
+	"../check"
 )
-
-const prefix = "k/"
-
-// key number n of the group g.
-func key(group, number int) string { return fmt.Sprintf("%s%02d/%02d", prefix, group, number) }
-
-const groups, keysOfGroup = 20, 10
 
 // Etcd is the cluster itself, asked directly.
 type Etcd struct {
-	addresses []string
-	client    *clientv3.Client
+	Addresses []string
+	Client    *clientv3.Client
+	user      []string
 }
 
-func newEtcd(addresses []string) *Etcd {
+// New connects to the members.
+func New(addresses []string) *Etcd { return NewAs(addresses, "") }
+
+// NewAs connects as a user, name:password.
+func NewAs(addresses []string, user string) *Etcd {
+	parts := append(strings.SplitN(user, ":", 2), "")
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints: addresses, DialTimeout: 10 * time.Second, DialKeepAliveTime: 2 * time.Second,
-		DialKeepAliveTimeout: 2 * time.Second,
+		DialKeepAliveTimeout: 2 * time.Second, Username: parts[0], Password: parts[1],
 	})
-	must(err)
-	return &Etcd{addresses, client}
-}
-
-func must(err error) {
 	if err != nil {
 		panic(err)
 	}
+	return &Etcd{addresses, client, parts}
 }
 
-// put until it has worked; it may have worked before. Gives the revision.
-func (etcd *Etcd) put(key, value string) int64 {
+// Put until it has worked; it may have worked before. Gives the revision.
+func (etcd *Etcd) Put(key, value string) int64 {
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
-		answer, err := etcd.client.Put(ctx, key, value)
+		answer, err := etcd.Client.Put(ctx, key, value)
 		cancel()
 		if err == nil {
 			return answer.Header.Revision
@@ -55,50 +52,43 @@ func (etcd *Etcd) put(key, value string) int64 {
 	}
 }
 
-// fence writes to every key, so that nobody has nothing to wait for.
-func (etcd *Etcd) fence() (last int64) {
-	for group := 0; group < groups; group++ {
-		for number := 0; number < keysOfGroup; number++ {
-			last = etcd.put(key(group, number), "the end")
-		}
-	}
-	return last
-}
-
 // Truth is one watch on everything, at etcd itself.
 type Truth struct {
 	etcd    *Etcd
 	log     *check.Log
 	report  *check.Report
+	arrived func(events []*mvccpb.Event)
 	next    int64
 	resumed int64
 	parts   *pb.WatchResponse
 }
 
-func startTruth(etcd *Etcd, log *check.Log, report *check.Report) *Truth {
+// Follow empties the store, then puts everything that is written into the log. If there is an `arrived` it is called
+// for whole revisions before the log has them.
+func Follow(etcd *Etcd, log *check.Log, report *check.Report, arrived func(events []*mvccpb.Event)) *Truth {
 	var answer *clientv3.DeleteResponse
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		var err error
-		answer, err = etcd.client.Delete(ctx, "\x00", clientv3.WithFromKey())
+		answer, err = etcd.Client.Delete(ctx, "\x00", clientv3.WithFromKey())
 		cancel()
 		if err == nil {
 			break
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
-	truth := &Truth{etcd: etcd, log: log, report: report, next: answer.Header.Revision + 1}
+	truth := &Truth{etcd: etcd, log: log, report: report, arrived: arrived, next: answer.Header.Revision + 1}
 	// What was before is for nobody.
-	first := etcd.put("first", "")
+	first := etcd.Put("first", "")
 	log.Compacting(first)
-	etcd.client.Compact(context.Background(), first)
+	etcd.Client.Compact(context.Background(), first)
 	go truth.run()
 	return truth
 }
 
 func (truth *Truth) run() {
 	for turn := 0; ; turn++ {
-		truth.follow(truth.etcd.addresses[turn%len(truth.etcd.addresses)])
+		truth.follow(truth.etcd.Addresses[turn%len(truth.etcd.Addresses)])
 		atomic.AddInt64(&truth.resumed, 1)
 		truth.parts = nil
 		time.Sleep(50 * time.Millisecond)
@@ -115,6 +105,14 @@ func (truth *Truth) follow(address string) {
 		return
 	}
 	defer connection.Close()
+	if truth.etcd.user[0] != "" {
+		answer, err := pb.NewAuthClient(connection).Authenticate(
+			ctx, &pb.AuthenticateRequest{Name: truth.etcd.user[0], Password: truth.etcd.user[1]})
+		if err != nil {
+			return
+		}
+		ctx = metadata.AppendToOutgoingContext(ctx, "token", answer.Token)
+	}
 	stream, err := pb.NewWatchClient(connection).Watch(ctx)
 	if err != nil {
 		return
@@ -168,11 +166,18 @@ func (truth *Truth) take(response *pb.WatchResponse) {
 		truth.report.Violation("truth", "%d came again, wanted %d", first, truth.next)
 		return
 	}
+	if truth.arrived != nil {
+		truth.arrived(response.Events)
+	}
 	truth.log.Append(response.Events)
 	truth.next = truth.log.Complete() + 1
 }
 
-func (truth *Truth) waitFor(revision int64) {
+// Resumed is how often the watch was made anew.
+func (truth *Truth) Resumed() int64 { return atomic.LoadInt64(&truth.resumed) }
+
+// WaitFor waits until the log has a revision.
+func (truth *Truth) WaitFor(revision int64) {
 	for began := time.Now(); truth.log.Complete() < revision; time.Sleep(10 * time.Millisecond) {
 		if time.Since(began) > time.Minute {
 			truth.report.Violation("truth", "is at %d instead of %d", truth.log.Complete(), revision)

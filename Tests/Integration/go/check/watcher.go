@@ -61,6 +61,7 @@ type Watcher struct {
 	ended    bool
 	answers  int // since created
 	history  [8]item
+	breaks   int
 	steps    int
 }
 
@@ -70,6 +71,7 @@ const (
 	isStart kind = iota
 	isEvents
 	isProgress
+	isNotice
 	isJump
 	isCompacted
 )
@@ -88,6 +90,7 @@ func NewWatcher(log *Log, report *Report, name string, spec Spec) *Watcher {
 // Connecting says that the client asks for it (again); the start revision it has to ask for is returned.
 func (watcher *Watcher) Connecting() int64 {
 	watcher.created, watcher.inParts = false, false
+	watcher.breaks++
 	if !watcher.begun {
 		return 0
 	}
@@ -135,7 +138,7 @@ func (watcher *Watcher) Deliver(response *pb.WatchResponse) {
 			watcher.fail("unasked progress", "revision %d", response.Header.Revision)
 		}
 		watcher.header(response, 0)
-		watcher.Progress(response.Header.Revision)
+		watcher.promised(isNotice, response.Header.Revision)
 		return
 	}
 	last := response.Events[len(response.Events)-1].Kv.ModRevision
@@ -144,11 +147,9 @@ func (watcher *Watcher) Deliver(response *pb.WatchResponse) {
 		watcher.fail("fragment", "not asked for, revision %d", last)
 	}
 	if response.Fragment {
+		// Whatever is older than the revision that is cut has come.
 		watcher.partial = last
-		if first := response.Events[0].Kv.ModRevision; first < last {
-			// Whole revisions may stand before the one that is cut.
-			watcher.next = maximum(watcher.next, last)
-		}
+		watcher.next = maximum(watcher.next, last)
 	} else {
 		watcher.partial = 0
 		watcher.next = maximum(watcher.next, last+1)
@@ -156,10 +157,12 @@ func (watcher *Watcher) Deliver(response *pb.WatchResponse) {
 	watcher.push(item{isEvents, last, response})
 }
 
-// Progress takes the promise that everything up to the revision has been delivered.
-func (watcher *Watcher) Progress(revision int64) {
+// Progress takes the promise, asked for, that everything up to the revision has been delivered.
+func (watcher *Watcher) Progress(revision int64) { watcher.promised(isProgress, revision) }
+
+func (watcher *Watcher) promised(kind kind, revision int64) {
 	if watcher.created && !watcher.ended {
-		watcher.push(item{kind: isProgress, revision: revision})
+		watcher.push(item{kind: kind, revision: revision})
 		watcher.next = maximum(watcher.next, revision+1)
 	}
 }
@@ -221,7 +224,7 @@ func (watcher *Watcher) Judge() {
 }
 
 func (one *item) String() string {
-	name := [...]string{"start", "events to", "progress", "jump to", "compacted at"}[one.kind]
+	name := [...]string{"start", "events", "progress", "notice", "jump to", "compacted at"}[one.kind]
 	if one.kind == isEvents {
 		return fmt.Sprintf("%d events %d to %d", len(one.response.Events), one.response.Events[0].Kv.ModRevision, one.revision)
 	}
@@ -258,7 +261,7 @@ func (watcher *Watcher) judge(one *item) {
 			watcher.fail("compaction", "cancelled at %d, compacted %d", one.revision, log.Floor())
 		}
 		watcher.position, watcher.inParts = maximum(watcher.position, log.find(one.revision)), false
-	case isProgress:
+	case isProgress, isNotice:
 		if missing := watcher.expected(one.revision); missing != nil {
 			watcher.fail("early progress", "%d, but %d of %q has not come", one.revision, missing.Revision, missing.Key)
 		}
@@ -380,7 +383,7 @@ func (watcher *Watcher) Lacks() {
 		watcher.position++
 	}
 	for _, one := range watcher.pending {
-		if one.kind == isEvents || one.kind == isProgress {
+		if (one.kind == isEvents || one.kind == isProgress || one.kind == isNotice) && one.revision > watcher.log.Complete() {
 			watcher.fail("from the future", "%d, the newest is %d", one.revision, watcher.log.Complete())
 		}
 	}
@@ -402,5 +405,5 @@ func (watcher *Watcher) before() string {
 			parts = append(parts, one.String())
 		}
 	}
-	return strings.Join(parts, ", ")
+	return fmt.Sprintf("%s; asked for %d times", strings.Join(parts, ", "), watcher.breaks)
 }

@@ -126,6 +126,20 @@ func TestParts(t *testing.T) {
 	if report.Total() != 0 {
 		t.Error(report.Examples)
 	}
+	// The same when whole revisions came in parts before.
+	later := NewWatcher(log, report, "w", Spec{Key: "a", End: "d", Start: 2, InParts: true})
+	later.Connecting()
+	later.Created(response(5))
+	later.Deliver(part(put("a", 2), put("b", 3)))
+	later.Deliver(part(put("a", 4)))
+	if start := later.Connecting(); start != 4 {
+		t.Errorf("goes on at %d", start)
+	}
+	later.Created(response(5))
+	later.Deliver(response(5, put("a", 4), put("b", 4), put("c", 4), deletion("a", 5)))
+	if later.Lacks(); report.Total() != 0 {
+		t.Error(report.Examples)
+	}
 	torn := NewWatcher(log, report, "w", Spec{Key: "a", End: "d", Start: 4, InParts: true})
 	torn.Connecting()
 	torn.Created(response(5))
