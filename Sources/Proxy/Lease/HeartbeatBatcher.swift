@@ -219,7 +219,10 @@ final class HeartbeatBatcher {
       return
     }
     line.emptySince = nil
-    if line.upstream == nil, now >= line.retryAt, !isEnding, let token = line.freshToken {
+    if line.upstream == nil, now >= line.retryAt, !isEnding {
+      // Whoever had a better token is gone: etcd has to say again what it thinks of those that are left.
+      if line.freshToken == nil { line.forgetRefusals() }
+      let token = line.freshToken ?? []
       line.token = token
       line.upstream = makeUpstream(line, token)
       if line.upstream == nil { delay(line, now) }

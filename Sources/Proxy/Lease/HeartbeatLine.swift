@@ -147,6 +147,8 @@ final class HeartbeatLine {
     forEachMember { if members[$0].token == token { members[$0].isRefused = true } }
   }
 
+  func forgetRefusals() { forEachMember { members[$0].isRefused = false } }
+
   // MARK: Heartbeats
 
   /// A member's request.

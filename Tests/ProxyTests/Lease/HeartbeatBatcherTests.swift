@@ -135,6 +135,21 @@ import Testing
     #expect(bench.upstreams[2].token == [3])
   }
 
+  @Test func aRefusedTokenIsTriedAgainWhenItsBettersAreGone() {
+    let bench = HeartbeatBench()
+    let (better, refused) = (bench.join(token: [1]), bench.join(token: [2]))
+    bench.beat(refused, 1)
+    bench.settle()
+    bench.end(0, .unauthenticated, "etcdserver: invalid auth token")
+    #expect(bench.upstreams[1].token == [1])
+    bench.leave(better)
+    bench.reset(1)
+    #expect(bench.upstreams.count == 3)
+    #expect(bench.upstreams[2].token == [2])
+    bench.end(2, .unauthenticated, "etcdserver: invalid auth token")
+    #expect(bench.takeEnds() == [refused: .unauthenticated])
+  }
+
   @Test func manyRefusedTokensAreNotTriedOneAfterTheOther() {
     let bench = HeartbeatBench()
     let streams = (0..<UInt8(40)).map { bench.join(token: [$0]) }
