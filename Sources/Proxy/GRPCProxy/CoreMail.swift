@@ -3,6 +3,8 @@ internal import Reactor
 /// What one core says to another.
 enum CoreMail: Sendable {
   case watch(WatchMail)
+  /// Clients' heartbeats for the batcher, or its answers.
+  case heartbeats(HeartbeatMail)
 }
 
 /// The ways from every core to every core.

@@ -182,6 +182,7 @@ extension ProxyCore {
   func finish() {
     isEnding = true
     upstreams.forEach { handle, connection in endUpstream(&connection, handle, SystemError(code: ECANCELED)) }
+    endOwnCalls()
     if upstreams.count == 0 { isFinished = true }
   }
 

@@ -39,6 +39,7 @@ final class ProxyCore: Core, Acceptor.Host {
     static let retry: UInt8 = 1
     static let patience: UInt8 = 2
     static let watch: UInt8 = 3
+    static let heartbeats: UInt8 = 4
   }
 
   /// A connection to be made to an endpoint's next address, noted while the last one is under edit.
@@ -92,6 +93,7 @@ final class ProxyCore: Core, Acceptor.Host {
   private var watchTimer = TimerWheel.Timer.none
   private var watchDue = Instant.distantFuture
   var principals: PrincipalCache
+  private(set) lazy var heartbeats = HeartbeatDesk(self)
   /// Calls for which there was none.
   var waiting: [Handle] = []
   var routes: Routes
@@ -167,6 +169,7 @@ final class ProxyCore: Core, Acceptor.Host {
       watch.tick()
       watchHome.tick()
       if watchHome.isBusy || watch.groupCount > 0 { scheduleWatchTick() }
+    case Owner.core where token.operation == CoreTimer.heartbeats: heartbeats.look()
     default: sweep()
     }
   }
@@ -184,6 +187,7 @@ final class ProxyCore: Core, Acceptor.Host {
   private func handle(_ mail: CoreMail, from sender: Int) {
     switch mail {
     case .watch(let mail): watchHome.handle(mail, from: sender)
+    case .heartbeats(let mail): heartbeats.take(mail, from: sender)
     }
   }
 
@@ -216,6 +220,7 @@ final class ProxyCore: Core, Acceptor.Host {
     startForFreedStreams()
     watch.finishTurn()
     watchHome.finishTurn()
+    heartbeats.settle()
     dispatchStarting()
     settleOwnCalls()
     outbox.flush(from: index, shared.post) { shared.group.links[$0].ring(from: kernel) }
