@@ -197,6 +197,34 @@ public enum Limits {
   static let heartbeatPatience = Instant.Span.seconds(1)
   /// A stream to etcd that nobody needs is kept for so long.
   static let heartbeatGrace = Instant.Span.seconds(5)
+  // The cache.
+  /// Bytes of an answer that is kept or shared, and of a request for one.
+  static let cachedAnswerBytes = 1 << 20
+  static let cachedRequestBytes = 16 << 10
+  /// Entries of a core; an entry is at least a kilobyte of memory, whatever is in it.
+  static let cacheEntriesACore = 1 << 20
+  static let cacheEntryOverhead = 512
+  /// Reads under way of a core that others may share.
+  static let sharedReadsACore = 1 << 16
+  /// Watches of a core that keep entries right: each is a watcher in etcd. One that was not wanted for the time is given back.
+  static let keepersACore = 2048
+  static let keeperIdle = Instant.Span.seconds(30)
+  /// Keys that are read again within the time are worth a keeper.
+  static let keeperHeat = Instant.Span.seconds(1)
+  /// After a refusal no keeper is asked for.
+  static let keeperPause = Instant.Span.seconds(2)
+  /// How often the watch of keepers is asked whether it lives, and the silence after which it does not.
+  static let keeperProofs = Instant.Span.milliseconds(400)
+  static let keeperSilence = Instant.Span.milliseconds(1500)
+  /// Until a keeper has told of the past, where etcd's progress notifications cannot be trusted.
+  static let keeperSettling = Instant.Span.seconds(1)
+  /// How long etcd's leave to read is taken for granted: of a user for a range, and of a token.
+  static let permissionAge = Instant.Span.seconds(10)
+  /// Writes that are remembered, and bytes of their keys.
+  static let cacheLogRecords = 2048
+  static let cacheLogBytes = 128 << 10
+  /// Until a consistent read that waits for its keeper goes to etcd.
+  static let consistentReadPatience = Instant.Span.milliseconds(50)
 
   /// Asserts how the caps relate; called once at start.
   static func check() {
@@ -208,5 +236,7 @@ public enum Limits {
     precondition(http2FrameBytes <= http2OutputBytes && http2FrameBytes <= http2HeaderBlockBytes)
     precondition(http2SettingsNoise <= http2NoiseBurst)
     precondition(heartbeatRequestBytes + 5 <= clientStreamWindow, "credit follows when a request is read")
+    precondition(cacheEntriesACore <= 1 << 24, "a handle's slot has 24 bits")
+    precondition(keeperProofs < keeperSilence)
   }
 }

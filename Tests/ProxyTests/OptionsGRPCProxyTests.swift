@@ -34,6 +34,8 @@ import Testing
       "--log-format=console", "--log-level=warn", "--drain-timeout=13s", "--dns-servers=9.9.9.9",
       "--upstream-timeout=14s", "--balance=weighted", "--endpoint-weights=15", "--health-interval=16s",
       "--health-timeout=17s", "--max-connections=18", "--max-connections-per-source=19", "--namespace-strict",
+      "--cache=watch", "--cache-bytes=20000000", "--cache-max-staleness=21s", "--consistent-cache",
+      "--bypass=b1,b2", "--bypass=b3",
     ]
     var options = GRPCProxyOptions()
     let explicit = try GRPCProxyOptions.flags.parse(arguments, into: &options).explicit
@@ -46,6 +48,10 @@ import Testing
   private static let filled: GRPCProxyOptions = {
     var options = GRPCProxyOptions()
     options.listenAddresses = ["l:1"]
+    options.cacheBytes = 20_000_000
+    options.cacheMaxStaleness = .seconds(21)
+    options.consistentCache = true
+    options.bypassPrefixes = ["b1", "b2", "b3"]
     options.metricsAddress = "http://m:1"
     options.endpoints = ["e:1"]
     options.autoSyncInterval = .seconds(1)
@@ -287,6 +293,14 @@ import Testing
     #expect(problem { $0.endpointWeights = [1] }?.text.contains("without --balance weighted") == true)
     #expect(
       problem { ($0.balance, $0.endpointWeights) = (.weighted, [1, 2]) }?.text.contains("2 entries") == true)
+    #expect(problem { $0.cacheBytes = 5 }?.text == "--cache-bytes 5 must be 1048576 or more")
+    #expect(problem { ($0.cacheBytes, $0.cache) = (5, .off) } == nil)
+    #expect(problem { $0.cacheMaxStaleness = .zero } == nil)
+    #expect(problem { $0.cacheMaxStaleness = .seconds(-1) }?.text.hasSuffix("must not be negative") == true)
+    #expect(
+      problem { ($0.consistentCache, $0.cache) = (true, .etcd) }?.text
+        == "--consistent-cache needs --cache watch")
+    #expect(problem { $0.bypassPrefixes = ["a", ""] }?.text.contains("--bypass must not be empty") == true)
     #expect(problem { $0.threads = -1 }?.text == "--threads -1 must be between 0 and 1024")
   }
 

@@ -28,6 +28,6 @@ enum Bypass {
 extension ProxyCore {
   /// Whether a key lies under one of `--bypass`.
   func isBypassed(_ key: [UInt8]) -> Bool {
-    false
+    options.bypassPrefixes.contains { key.starts(with: $0.utf8) }
   }
 }

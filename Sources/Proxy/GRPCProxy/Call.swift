@@ -58,8 +58,6 @@ struct Call: ~Copyable {
   var user: [UInt8] = []
   /// The revision that Compact names.
   var compactRevision: Int64 = 0
-  /// The revision in the answer's header has been looked for.
-  var isPeeked = false
   /// Answers the client in etcd's place.
   var session: ClientSession?
   /// No client's but the proxy's.
@@ -85,6 +83,15 @@ struct Call: ~Copyable {
   var inbox: ByteBuffer
   var outbox: ByteBuffer
 
+  /// What the cache has to do with it.
+  var read = ReadState()
+  /// The revision in the header of the answer that came last, once it is known.
+  var peek = RevisionPeek()
+  var answered: Int64 = -1
+  /// Keys that the request writes, in the form of `WrittenKeys`, until etcd has said whether it did.
+  var written: ByteBuffer
+  var isWriteNoted = false
+
   /// Bytes kept for it that wait for one of the two sides.
   var heldBytes: Int { request.count + response.count + inbox.count + (session?.heldBytes ?? 0) }
 
@@ -99,5 +106,6 @@ struct Call: ~Copyable {
     tail = ByteBuffer(pool)
     inbox = ByteBuffer(pool)
     outbox = ByteBuffer(pool)
+    written = ByteBuffer(pool)
   }
 }

@@ -40,6 +40,8 @@ struct ClientConnection: ~Copyable {
   var progressed: Instant
   /// When the client's silence was last asked about (`--grpc-keepalive-interval`), and whether it has answered.
   var pinged: Instant?
+  /// The newest revision in what it has been answered: it is shown nothing that is older.
+  var shown: Int64 = 0
   /// Calls open on it.
   var calls = 0
   var isTouched = false

@@ -2,6 +2,7 @@ internal import Reactor
 
 /// What one core says to another.
 enum CoreMail: Sendable {
+  case cache(CacheNews)
   case watch(WatchMail)
   /// Clients' heartbeats for the batcher, or its answers.
   case heartbeats(HeartbeatMail)

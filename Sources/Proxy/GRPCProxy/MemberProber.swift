@@ -20,6 +20,8 @@ final class MemberProber {
   /// What each member said of itself last, for the metrics: by slot.
   private(set) var states: [Int: StatusResponse] = [:]
   private(set) var latencies: [Int: Instant.Span] = [:]
+  /// Whether the member's progress notifications can be trusted.
+  private var progress: [Int: Bool] = [:]
   /// A down endpoint is asked this often.
   private static let tick = Instant.Span.milliseconds(100)
   /// Questions in a row that the only endpoint there is may leave unanswered.
@@ -35,6 +37,7 @@ final class MemberProber {
   func watch(_ endpoints: [Endpoint]) {
     self.endpoints = endpoints
     for slot in states.keys where !endpoints.contains(where: { $0.slot == slot }) { states[slot] = nil }
+    for slot in progress.keys where !endpoints.contains(where: { $0.slot == slot }) { progress[slot] = nil }
     if timer == .none { expire() }
   }
 
@@ -84,6 +87,7 @@ final class MemberProber {
     case .success(let message):
       let status = unsafe message.withUnsafeBytes { unsafe try? StatusResponse($0) }
       states[endpoint.slot] = status
+      progress[endpoint.slot] = ProgressSoundness.isSound(version: status?.version ?? "")
       settle(endpoint, status.map { $0.leader == 0 || $0.isLearner } == true ? .sick : .up)
     case .failure(.status(let status)):
       // Whatever it says, it answers: with auth on it may say no more than that we are nobody.
@@ -91,6 +95,8 @@ final class MemberProber {
     case .failure(.timeout): failed(endpoint, SystemError(code: ETIMEDOUT), hung: true)
     case .failure(.transport(let error)): failed(endpoint, error, hung: error.code == ETIMEDOUT)
     }
+    let isSound = endpoints.allSatisfy { progress[$0.slot] ?? (shared.board.status($0.slot) == .down) }
+    shared.hasSoundProgress.store(isSound, ordering: .relaxed)
   }
 
   private func settle(_ endpoint: Endpoint, _ status: EndpointBoard.Status) {

@@ -6,7 +6,7 @@ internal import Synchronization
 /// It is the etcd user, not the token: a thousand clients of one user hold a thousand tokens. A token whose user is not known
 /// is a principal of its own.
 struct Principal: Hashable, Sendable {
-  fileprivate(set) var number: UInt32
+  var number: UInt32
 
   /// Who shows no token.
   static let nobody = Principal(number: 0)

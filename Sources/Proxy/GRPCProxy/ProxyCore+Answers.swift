@@ -61,7 +61,6 @@ extension ProxyCore {
     var credit = 0
     let verdict: Verdict? = calls.edit(id) { call in
       if let (code, text) = unsafe checkAnswer(&call, bytes) { return .refused(code, text) }
-      if !call.isPeeked { unsafe peek(&call, bytes) }
       guard call.isCollected else {
         credit = unsafe pass(bytes, of: &call)
         return .passes
@@ -84,20 +83,6 @@ extension ProxyCore {
     guard endStream else { return }
     connection.transport.http2.reset(stream, .cancel)
     failAlone(id, .internal, "server closed the stream without sending trailers")
-  }
-
-  /// The revision that the client is about to be shown: what is watched "from now on" begins behind it.
-  private func peek(_ call: inout Call, _ bytes: UnsafeRawBufferPointer) {
-    call.isPeeked = true
-    guard call.method.rawValue <= EtcdMethod.compact.rawValue, bytes.count > GRPCMessage.prefix + 2,
-      unsafe bytes[0] == 0 && bytes[GRPCMessage.prefix] == 1 << 3 | 2
-    else { return }
-    let start = GRPCMessage.prefix + 2
-    let length = unsafe Int(bytes[start - 1])
-    guard length < 0x80, start + length <= bytes.count else { return }
-    var header = ResponseHeader()
-    unsafe try? header.merge(UnsafeRawBufferPointer(rebasing: bytes[start..<start + length]))
-    shared.noteSeen(header.revision)
   }
 
   /// What becomes of bytes of an answer.
@@ -144,7 +129,15 @@ extension ProxyCore {
     var refusal: (GRPCStatus.Code, String)?
     var offset = 0
     while let step = unsafe call.responseFrames.next(bytes, from: &offset) {
-      guard case .header(_, let length) = step else { continue }
+      guard case .header(let flag, let length) = step else {
+        if call.peek.isOpen, case .payload(let range, _) = step,
+          let revision = unsafe call.peek.take(UnsafeRawBufferPointer(rebasing: bytes[range]))
+        {
+          answerRevision(&call, revision)
+        }
+        continue
+      }
+      call.peek.begin(isPlain: flag == 0)
       shared.counters.sentMessage(call.method, core: index)
       if options.logsCalls { logMessage(call, isRequest: false, length) }
       if length > answerLimit, refusal == nil {
@@ -160,6 +153,7 @@ extension ProxyCore {
   ///
   /// - Returns: bytes that have left, to be credited to etcd.
   func pass(_ bytes: UnsafeRawBufferPointer, of call: inout Call) -> Int {
+    if call.read.leads { unsafe reads.flights.capture(call.read.flight, bytes) }
     guard call.response.isEmpty else {
       unsafe call.response.append(bytes)
       return 0
@@ -210,6 +204,7 @@ extension ProxyCore {
       if call.method == .compact, code == .ok { shared.noteCompaction(call.compactRevision) }
       if call.method.kind == .unary { routes.took(now - call.started, slot) }
       count(call, code)
+      readAnswered(&call, code, fields)
       call.phase = .finishing
       outgoing.removeAll()
       outgoing.append(answer: fields)
@@ -338,6 +333,7 @@ extension ProxyCore {
       call.passed = 0
       call.tail.removeAll()
       call.outbox.removeAll()
+      call.answered = -1
       call.owedAnswer = 0
       call.responseFrames = MessageFramer()
     }

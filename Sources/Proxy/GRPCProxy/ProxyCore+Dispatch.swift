@@ -76,6 +76,7 @@ extension ProxyCore {
         call.request.removeAll()
         call.clientEnded = false
       }
+      readSent(call)
       let credit = push(&call, &connection)
       touch(&connection, handle)
       return (call.client, call.stream, credit)

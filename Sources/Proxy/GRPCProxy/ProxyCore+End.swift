@@ -89,15 +89,17 @@ extension ProxyCore {
 
   /// Removes a call that has ended on both sides.
   func forget(_ id: Handle, _ connection: inout ClientConnection) {
-    guard let call = calls.remove(id) else { return }
+    guard var call = calls.remove(id) else { return }
     timers.cancel(call.timer)
     connection.calls -= 1
+    leaveCache(&call)
     closeSession(call)
   }
 
   func forgetAlone(_ id: Handle) {
-    guard let call = calls.remove(id) else { return }
+    guard var call = calls.remove(id) else { return }
     timers.cancel(call.timer)
+    leaveCache(&call)
     closeSession(call)
     _ = clients.edit(call.client) { connection in
       connection.calls -= 1
@@ -120,9 +122,10 @@ extension ProxyCore {
     guard connection.calls > 0 else { return }
     connection.transport.http2.forEachUser { id in
       let gone: Call? = calls.edit(id) { dropUpstream(&$0, .cancel) } == nil ? nil : calls.remove(id)
-      guard let gone else { return }
+      guard var gone else { return }
       timers.cancel(gone.timer)
       count(gone, .canceled)
+      leaveCache(&gone)
       closeSession(gone)
     }
     connection.calls = 0
@@ -181,6 +184,8 @@ extension ProxyCore {
   /// The last client is gone: the connections to etcd go as well.
   func finish() {
     isEnding = true
+    reads.feeds.close()
+    settleOwnCalls()
     upstreams.forEach { handle, connection in endUpstream(&connection, handle, SystemError(code: ECANCELED)) }
     endOwnCalls()
     if upstreams.count == 0 { isFinished = true }

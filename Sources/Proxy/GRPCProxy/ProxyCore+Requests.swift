@@ -43,6 +43,9 @@ extension ProxyCore {
     }
     let isServedHere = calls.edit(id) { openSession(&$0, id, fields) } ?? false
     if isServedHere { return endStream ? requestEnded(id, &connection, handle) : () }
+    if calls.edit(id, { holdsRead(&$0, fields) }) == true {
+      return endStream ? requestEnded(id, &connection, handle) : ()
+    }
     // A unary request's message comes in the same breath: it is sent on together with the head.
     starting.append(id)
   }
@@ -60,18 +63,24 @@ extension ProxyCore {
     var credit = bytes.count
     var stream: UInt32 = 0
     var session: ClientSession?
+    var isRead = false
     let refusal: (GRPCStatus.Code, String)?? = calls.edit(id) { call in
       stream = call.stream
       session = call.session
       if endStream { call.clientEnded = true }
       if let refusal = unsafe checkRequest(&call, bytes) { return refusal }
       if session != nil { return nil }
+      isRead = call.read.stage == .gathering
       if call.rewrites {
         unsafe call.inbox.append(bytes)
         call.owedRequest += bytes.count
+        if isRead { return nil }
+        if notesWrites(call.method) { noteWrites(&call) }
         if let refusal = rewriteRequest(&call, id) { return refusal }
       } else {
         unsafe call.request.append(bytes)
+        if isRead { return nil }
+        if notesWrites(call.method) { noteWrites(&call) }
         if call.method == .compact { noteCompactRequest(&call) }
       }
       credit = passRequest(&call)
@@ -83,6 +92,7 @@ extension ProxyCore {
     if let session {
       return unsafe sessionReceived(session, &connection, handle, bytes, endStream: endStream)
     }
+    if isRead { return readCame(id, &connection, handle) }
     if credit > 0 { connection.transport.http2.credit(stream, credit) }
   }
 

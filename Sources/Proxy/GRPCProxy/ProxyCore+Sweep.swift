@@ -22,6 +22,7 @@ extension ProxyCore {
     timers.cancel(sweepTimer)
     sweepTimer = .none
     drainClients()
+    sweepCache()
     clients.forEach { handle, connection in look(&connection, handle) }
     upstreams.forEach { handle, connection in look(&connection, handle) }
     if clients.count > 0 || upstreams.count > 0 || drainDeadline != nil { scheduleSweep() }

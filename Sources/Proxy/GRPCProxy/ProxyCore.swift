@@ -40,6 +40,8 @@ final class ProxyCore: Core, Acceptor.Host {
     static let patience: UInt8 = 2
     static let watch: UInt8 = 3
     static let heartbeats: UInt8 = 4
+    static let proofs: UInt8 = 6
+    static let patienceOfReads: UInt8 = 5
   }
 
   /// A connection to be made to an endpoint's next address, noted while the last one is under edit.
@@ -94,6 +96,7 @@ final class ProxyCore: Core, Acceptor.Host {
   private var watchDue = Instant.distantFuture
   var principals: PrincipalCache
   private(set) lazy var heartbeats = HeartbeatDesk(self)
+  let reads: Reads
   /// Calls for which there was none.
   var waiting: [Handle] = []
   var routes: Routes
@@ -137,10 +140,12 @@ final class ProxyCore: Core, Acceptor.Host {
     scratch = ByteBuffer(pool)
     routes = Routes(slots: Limits.endpoints)
     principals = PrincipalCache(shared.principals)
+    reads = try Reads(shared, core: index, seed: kernel.now.nanoseconds, pool)
     outbox = CoreOutbox(cores: shared.group.links.count)
     random = SplitMix(seed: kernel.now.nanoseconds &+ UInt64(index))
     members = MemberAnswer(ownOf: options)
     super.init(index: index, kernel: kernel)
+    reads.attach(self)
     watch = try WatchHub(self)
     acceptor.start()
   }
@@ -164,6 +169,8 @@ final class ProxyCore: Core, Acceptor.Host {
       (retryTimer, retryDue) = (.none, .distantFuture)
       startWaiting()
     case Owner.core where token.operation == CoreTimer.patience: endPatience()
+    case Owner.core where token.operation == CoreTimer.proofs: proofsDue()
+    case Owner.core where token.operation == CoreTimer.patienceOfReads: reads.indexes.patienceEnded()
     case Owner.core where token.operation == CoreTimer.watch:
       (watchTimer, watchDue) = (.none, .distantFuture)
       watch.tick()
@@ -186,6 +193,7 @@ final class ProxyCore: Core, Acceptor.Host {
 
   private func handle(_ mail: CoreMail, from sender: Int) {
     switch mail {
+    case .cache(let news): handle(news)
     case .watch(let mail): watchHome.handle(mail, from: sender)
     case .heartbeats(let mail): heartbeats.take(mail, from: sender)
     }
@@ -221,7 +229,10 @@ final class ProxyCore: Core, Acceptor.Host {
     watch.finishTurn()
     watchHome.finishTurn()
     heartbeats.settle()
-    dispatchStarting()
+    repeat {
+      settleReads()
+      dispatchStarting()
+    } while reads.isUnsettled
     settleOwnCalls()
     outbox.flush(from: index, shared.post) { shared.group.links[$0].ring(from: kernel) }
     // From here on nothing writes to a connection: what is sent off must be all there is.

@@ -8,6 +8,7 @@ extension ProxyPages {
     calls(&text)
     coalescing(&text)
     leases(&text)
+    cache(&text)
     health(&text)
     connections(&text)
     upstream(&text)
@@ -61,9 +62,6 @@ extension ProxyPages {
     for (name, kind, help) in [
       ("watchers_coalescing_total", MetricsText.Kind.gauge, "Total number of current watchers coalescing."),
       ("events_coalescing_total", .counter, "Total number of events coalescing."),
-      ("cache_keys_total", .gauge, "Total number of keys/ranges cached."),
-      ("cache_hits_total", .gauge, "Total number of cache hits."),
-      ("cache_misses_total", .gauge, "Total number of cache misses."),
     ] {
       text.family("etcd_grpc_proxy_\(name)", kind, help: help)
       text.sample(0)

@@ -93,6 +93,11 @@ final class ProxyShared: Sendable {
   let ownLeases = OwnLeases()
   let post: CorePost
   let principals = Principals()
+  let cacheCounters: CacheCounters
+  /// For each core.
+  let cacheInterest: [CacheInterest]
+  /// No member is known that answers requests for progress ahead of its events.
+  let hasSoundProgress = Atomic<Bool>(false)
   /// What each core tells the others about the watches whose home it is.
   let watchRings: [BroadcastRing<WatchNotice>]
   /// The highest revision that the process has shown to any client, or is about to.
@@ -116,6 +121,8 @@ final class ProxyShared: Sendable {
     admission = Admission(connections: connectionLimit, perSource: options.maxConnectionsPerSource)
     group = CoreGroup(cores: cores)
     post = CorePost(cores: cores)
+    cacheCounters = CacheCounters(cores: cores)
+    cacheInterest = (0..<cores).map { _ in CacheInterest() }
     watchRings = (0..<cores).map { _ in
       BroadcastRing(capacity: Limits.watchNotices, readers: cores - 1)
     }

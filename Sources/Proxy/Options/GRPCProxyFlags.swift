@@ -14,7 +14,7 @@ extension GRPCProxyOptions {
 
   private static let ownFlags = FlagGroup<GRPCProxyOptions>(
     "Flags of Ringway",
-    CommonFlags.threads + CommonFlags.stopping + ownUpstreamFlags + CommonFlags.health
+    CommonFlags.threads + CommonFlags.stopping + ownUpstreamFlags + CommonFlags.health + cacheFlags
       + CommonFlags.admission + [
         Flag(
           "namespace-strict", \.namespaceIsStrict,
@@ -30,6 +30,26 @@ extension GRPCProxyOptions {
       "balance", \.balance,
       "how calls are spread; sticky keeps to one endpoint until it fails, the others even out etcd's load"),
     CommonFlags.weights("for --balance weighted"),
+  ]
+
+  private static let cacheFlags: [Flag<GRPCProxyOptions>] = [
+    Flag(
+      "cache", \.cache,
+      "reads answered from memory; watch keeps them right by watching etcd, etcd only lets them age, off asks etcd always"
+    ),
+    Flag(
+      "cache-bytes", \.cacheBytes,
+      "memory for cached answers, for the whole process; raise it if many large ranges are read"),
+    Flag(
+      "cache-max-staleness", \.cacheMaxStaleness,
+      "how old a cached answer may be while no watch keeps it right; 0 shows only what is kept right"),
+    Flag(
+      "consistent-cache", \.consistentCache,
+      "answer linearizable reads from the cache, too, after one small read that tells how far etcd is; needs --cache=watch"
+    ),
+    Flag(
+      "bypass", \.bypassPrefixes,
+      "prefixes of keys that are neither cached nor shared, comma separated; may be repeated"),
   ]
 
   private static let clientFlags: [Flag<GRPCProxyOptions>] = [

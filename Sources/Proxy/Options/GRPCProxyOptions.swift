@@ -47,6 +47,19 @@ struct GRPCProxyOptions: CommandOptions {
   /// `--balance`: how to choose among healthy endpoints.
   var balance = Balance.sticky
 
+  // MARK: Coalescing
+
+  /// `--cache`: which reads are answered from memory.
+  var cache = CacheSettings.Mode.watch
+  /// `--cache-bytes`: memory for it, of the whole process.
+  var cacheBytes = 64 << 20
+  /// `--cache-max-staleness`: how old an answer may be that no watch keeps right.
+  var cacheMaxStaleness = GoDuration.seconds(1)
+  /// `--consistent-cache`: linearizable reads as well.
+  var consistentCache = false
+  /// `--bypass`: prefixes of keys that are passed on one to one.
+  var bypassPrefixes: [String] = []
+
   // MARK: TLS towards etcd
 
   /// `--cert`: client certificate; its subject must have no common name.

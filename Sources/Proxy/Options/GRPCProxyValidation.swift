@@ -148,6 +148,10 @@ extension GRPCProxyOptions {
     where text.unicodeScalars.contains("\u{FFFD}") {
       return "--\(name) is not valid UTF-8"
     }
+    if cacheBytes < 1 << 20, cache != .off { return "--cache-bytes \(cacheBytes) must be 1048576 or more" }
+    if cacheMaxStaleness < .zero { return "--cache-max-staleness \(cacheMaxStaleness) must not be negative" }
+    if consistentCache, cache != .watch { return "--consistent-cache needs --cache watch" }
+    if bypassPrefixes.contains("") { return "--bypass must not be empty; --cache=off caches nothing" }
     return balanceProblem() ?? common.firstProblem()
   }
 

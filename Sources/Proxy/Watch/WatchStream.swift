@@ -483,6 +483,7 @@ final class WatchStream: ClientSession {
             return
           }
           watcher.floor = block.last + 1
+          connection.shown = max(connection.shown, block.header.revision)
         }
         watcher.cursor += 1
         blocks += 1

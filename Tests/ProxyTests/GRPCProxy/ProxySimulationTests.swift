@@ -87,11 +87,19 @@ struct ProxyScenario {
     nextCall += 1
     let shape = random.pick(ProxyCall.Shape.allCases)
     let isLarge = random.chance(150)
+    if shape == .shared {
+      return misfortune(
+        .shared(id: nextCall, isLarge ? random.pick([60_000, 1_100_000]) : random.pick([1, 1000])))
+    }
     let call = ProxyCall(
       id: nextCall, shape: shape,
       requestSize: random.size(upTo: isLarge && shape != .download ? 200_000 : 2_000) - 1,
       answerSize: random.size(upTo: isLarge ? 200_000 : 2_000) - 1,
       messages: shape == .watch ? 1 + random.below(5) : 1)
+    return misfortune(call)
+  }
+
+  private mutating func misfortune(_ call: ProxyCall) -> ProxyCall {
     if mood == .chaos, random.chance(100) { call.cancelsAt = random.below(call.total(request: false)) }
     if mood == .chaos, random.chance(700) { call.timeout = UInt64(1 + random.below(10_000)) * 1_000_000 }
     return call
