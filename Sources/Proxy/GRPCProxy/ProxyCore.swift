@@ -91,7 +91,8 @@ final class ProxyCore: Core, Acceptor.Host {
   var isEnding = false
   var outbox: CoreOutbox
   private(set) lazy var watchHome = WatchHome(self)
-  private(set) var watch: WatchHub!
+  private(set) lazy var watch = WatchHub(self, watchers)
+  private let watchers: Slab<Watcher>
   private var watchTimer = TimerWheel.Timer.none
   private var watchDue = Instant.distantFuture
   var principals: PrincipalCache
@@ -135,6 +136,7 @@ final class ProxyCore: Core, Acceptor.Host {
     clients = try Slab(capacity: Limits.connectionsACore)
     upstreams = try Slab(capacity: Limits.upstreamsACore)
     calls = try Slab(capacity: Limits.callsACore)
+    watchers = try Slab(capacity: Limits.watchersACore)
     clientSide = HTTP2Context(settings: shared.options.clientSettings, pool: pool)
     upstreamSide = HTTP2Context(settings: GRPCProxyOptions.upstreamSettings, pool: pool)
     scratch = ByteBuffer(pool)
@@ -146,7 +148,6 @@ final class ProxyCore: Core, Acceptor.Host {
     members = MemberAnswer(ownOf: options)
     super.init(index: index, kernel: kernel)
     reads.attach(self)
-    watch = try WatchHub(self)
     acceptor.start()
   }
 

@@ -28,9 +28,9 @@ final class WatchHub {
   private var lastQuestion: UInt32 = 0
   private var lastNumber: UInt64 = 0
 
-  init(_ core: ProxyCore) throws(SystemError) {
+  init(_ core: ProxyCore, _ watchers: Slab<Watcher>) {
     self.core = core
-    watchers = try Slab(capacity: Limits.watchersACore)
+    self.watchers = watchers
     byID = Array(repeating: [:], count: core.shared.group.links.count)
   }
 
@@ -183,7 +183,9 @@ final class WatchHub {
     if group.state != nil || group.end != nil {
       for handle in group.watchers {
         _ = watchers.edit(handle) { watcher in
-          if watcher.flags.isDisjoint(with: [.isSettled, .isUnchecked, .isMoving]) { settle(&watcher, handle, group) }
+          if watcher.flags.isDisjoint(with: [.isSettled, .isUnchecked, .isMoving]) {
+            settle(&watcher, handle, group)
+          }
         }
       }
     }
