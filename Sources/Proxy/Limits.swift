@@ -177,6 +177,26 @@ public enum Limits {
   static let pageFetches = 64
   static let ownAnswerBytes = 64 << 20
 
+  // Leases.
+  /// Requests of a client's stream that wait for etcd, and bytes of answers that it has not taken; beyond either its
+  /// requests are not read.
+  static let heartbeatsAStream = 1024
+  static let heartbeatAnswerBytes = 64 << 10
+  /// Bytes of one request, which is read when it is there in full.
+  static let heartbeatRequestBytes = 32 << 10
+  /// Requests of all clients that wait.
+  static let heartbeatsWaiting = 1 << 22
+  /// Streams to etcd that may end when it is one heartbeat's turn before its clients are told.
+  static let heartbeatTries = 4
+  /// Tokens of a user that are tried before the clients that hold them are told.
+  static let heartbeatTokens = 16
+  /// Between two streams to etcd that came to nothing: at first, and at most.
+  static let heartbeatPause = Instant.Span.milliseconds(100)
+  static let heartbeatPauseAtMost = Instant.Span.seconds(1)
+  /// A heartbeat without an answer for so long is reason to look whether another endpoint is better.
+  static let heartbeatPatience = Instant.Span.seconds(1)
+  /// A stream to etcd that nobody needs is kept for so long.
+  static let heartbeatGrace = Instant.Span.seconds(5)
   // The cache.
   /// Bytes of an answer that is kept or shared, and of a request for one.
   static let cachedAnswerBytes = 1 << 20
@@ -215,6 +235,7 @@ public enum Limits {
     precondition(pipeCapacityLeast <= pipeCapacity)
     precondition(http2FrameBytes <= http2OutputBytes && http2FrameBytes <= http2HeaderBlockBytes)
     precondition(http2SettingsNoise <= http2NoiseBurst)
+    precondition(heartbeatRequestBytes + 5 <= clientStreamWindow, "credit follows when a request is read")
     precondition(cacheEntriesACore <= 1 << 24, "a handle's slot has 24 bits")
     precondition(keeperProofs < keeperSilence)
   }

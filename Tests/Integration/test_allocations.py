@@ -1,10 +1,12 @@
-"""The relay allocates nothing in steady state: counted from outside, in the real program."""
+"""Relay and batcher allocate nothing in steady state: counted from outside, in the real program."""
 
 import pathlib
 import struct
 import subprocess
 
 import pytest
+
+from support.beater import Beater
 
 COUNTER = pathlib.Path(__file__).parents[2] / "Benchmarks" / "Allocations" / "count_malloc.c"
 CONNECTIONS = 32
@@ -45,3 +47,31 @@ def test_round_trips_allocate_nothing(gateway, peers, counting_library, tmp_path
     assert before > 0, "the counting library was not loaded"
     # What is left is the control thread's timers, some twenty a second; one allocation a round trip would be 9,600.
     assert after - before <= CONNECTIONS * ROUNDS // 40
+
+
+def test_heartbeats_allocate_nothing(proxy, etcd, counting_library, tmp_path):
+    """Over two cores, each lease on several streams; a window's worth of credit is given back on the way."""
+    counts = tmp_path / "count"
+    made = proxy(
+        "--endpoints", etcd.client, "--threads", 2, "--health-interval", "10s",
+        env={"LD_PRELOAD": str(counting_library), "MALLOC_COUNT_FILE": str(counts)})
+    clients = [Beater(made.address) for _ in range(8)]
+    for client in clients:
+        for stream in range(20):
+            client.open([0x700000 + stream * 3 + lease for lease in range(5)])
+    # More rounds than batches may have shapes, so that everything has once been as large as it gets.
+    rounds = 100
+    for count in (rounds, rounds):
+        before = struct.unpack("Q", counts.read_bytes())[0]
+        for _ in range(count):
+            for client in clients:
+                client.check()
+                client.beat()
+        after = struct.unpack("Q", counts.read_bytes())[0]
+    for client in clients:
+        client.check()
+        client.close()
+    assert before > 0, "the counting library was not loaded"
+    # 80,000 heartbeats. What is left is timers.
+    print(after - before)
+    assert after - before <= 800

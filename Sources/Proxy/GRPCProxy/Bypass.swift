@@ -28,6 +28,8 @@ enum Bypass {
 extension ProxyCore {
   /// Whether a key lies under one of `--bypass`.
   func isBypassed(_ key: [UInt8]) -> Bool {
-    options.bypassPrefixes.contains { key.starts(with: $0.utf8) }
+    // As the client knows it.
+    let own = key.dropFirst(shared.namespace?.prefix.count ?? 0)
+    return options.bypassPrefixes.contains { own.starts(with: $0.utf8) }
   }
 }

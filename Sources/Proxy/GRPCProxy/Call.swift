@@ -93,7 +93,7 @@ struct Call: ~Copyable {
   var isWriteNoted = false
 
   /// Bytes kept for it that wait for one of the two sides.
-  var heldBytes: Int { request.count + response.count + inbox.count }
+  var heldBytes: Int { request.count + response.count + inbox.count + (session?.heldBytes ?? 0) }
 
   init(client: Handle, stream: UInt32, method: EtcdMethod, now: Instant, _ pool: BlockPool) {
     self.client = client

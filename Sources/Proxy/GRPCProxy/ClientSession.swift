@@ -24,6 +24,9 @@ class ClientSession {
 
   // MARK: For those who inherit
 
+  /// Bytes kept for it that wait for one of the two sides.
+  var heldBytes: Int { 0 }
+
   /// Bytes that the client has sent.
   ///
   /// - Returns: how many are credited to the client at once; the rest the session credits later.
@@ -92,6 +95,7 @@ extension ProxyCore {
   private func makeSession(_ call: borrowing Call, _ fields: HeaderList) -> ClientSession? {
     switch call.method {
     case .watch: makeWatchStream(call, fields)
+    case .leaseKeepAlive: makeHeartbeatStream(call, fields)
     default: nil
     }
   }

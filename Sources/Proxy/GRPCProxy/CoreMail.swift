@@ -4,6 +4,8 @@ internal import Reactor
 enum CoreMail: Sendable {
   case cache(CacheNews)
   case watch(WatchMail)
+  /// Clients' heartbeats for the batcher, or its answers.
+  case heartbeats(HeartbeatMail)
 }
 
 /// The ways from every core to every core.

@@ -39,6 +39,9 @@ class OwnCall {
   /// The stream is gone, and the call will be made again.
   func interrupted() {}
 
+  /// etcd has ended the call with a status. True when it is to be made again, at another endpoint if there is one.
+  func survives(_ code: GRPCStatus.Code, _ words: [UInt8]) -> Bool { false }
+
   /// A message has come.
   func received(_ message: UnsafeRawBufferPointer) {}
 
@@ -65,6 +68,13 @@ class OwnCall {
       write(&call.request)
       GRPCMessage.end(&call.request, from: start)
     }
+    core.pushing.append(id)
+  }
+
+  /// Says several messages, which `write` appends with their prefixes.
+  func sayMessages(_ write: (inout ByteBuffer) -> Void) {
+    guard let id else { return }
+    _ = core.calls.edit(id) { write(&$0.request) }
     core.pushing.append(id)
   }
 
@@ -186,6 +196,15 @@ extension ProxyCore {
     guard own.id == id else { return }
     own.close()
     own.ended(code, words)
+  }
+
+  /// The core ends, and those that have no stream to end with it.
+  func endOwnCalls() {
+    var left: [Handle] = []
+    calls.forEach { id, call in if call.own != nil { left.append(id) } }
+    for id in left {
+      if let own = own(id) { ownEnded(id, own, .unavailable, []) }
+    }
   }
 
   /// What own calls have said leaves, and those let go of are taken back from etcd. Nothing is under edit.

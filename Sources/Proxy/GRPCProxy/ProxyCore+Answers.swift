@@ -228,9 +228,12 @@ extension ProxyCore {
     let isAnew: Bool? = calls.edit(id) { call in
       call.upstream = nil
       connection.transport.http2.reset(call.upstreamStream, .noError)
+      // What it answered before has made the call count as new.
+      call.tried.insert(slot)
+      call.tries = max(call.tries, 1)
       return isHead && mayTryElsewhere(call, code, slot)
     }
-    if isAnew == true, ownLost(own) || !own.isPersistent { return beginAnew(id) }
+    if isAnew == true || own.survives(code, words), ownLost(own) || !own.isPersistent { return beginAnew(id) }
     ownEnded(id, own, code, words)
   }
 

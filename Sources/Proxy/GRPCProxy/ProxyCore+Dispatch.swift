@@ -71,7 +71,11 @@ extension ProxyCore {
       call.requestEnded = endsNow
       call.tried.insert(connection.slot)
       call.tries = min(call.tries + 1, 254)
-      if call.own != nil { call.request.removeAll() }
+      if call.own != nil {
+        // It speaks when the stream is open, and says all of it again.
+        call.request.removeAll()
+        call.clientEnded = false
+      }
       readSent(call)
       let credit = push(&call, &connection)
       touch(&connection, handle)

@@ -187,6 +187,7 @@ extension ProxyCore {
     reads.feeds.close()
     settleOwnCalls()
     upstreams.forEach { handle, connection in endUpstream(&connection, handle, SystemError(code: ECANCELED)) }
+    endOwnCalls()
     if upstreams.count == 0 { isFinished = true }
   }
 

@@ -39,7 +39,8 @@ final class ProxyCore: Core, Acceptor.Host {
     static let retry: UInt8 = 1
     static let patience: UInt8 = 2
     static let watch: UInt8 = 3
-    static let proofs: UInt8 = 4
+    static let heartbeats: UInt8 = 4
+    static let proofs: UInt8 = 6
     static let patienceOfReads: UInt8 = 5
   }
 
@@ -90,10 +91,12 @@ final class ProxyCore: Core, Acceptor.Host {
   var isEnding = false
   var outbox: CoreOutbox
   private(set) lazy var watchHome = WatchHome(self)
-  private(set) var watch: WatchHub!
+  private(set) lazy var watch = WatchHub(self, watchers)
+  private let watchers: Slab<Watcher>
   private var watchTimer = TimerWheel.Timer.none
   private var watchDue = Instant.distantFuture
   var principals: PrincipalCache
+  private(set) lazy var heartbeats = HeartbeatDesk(self)
   let reads: Reads
   /// Calls for which there was none.
   var waiting: [Handle] = []
@@ -133,6 +136,7 @@ final class ProxyCore: Core, Acceptor.Host {
     clients = try Slab(capacity: Limits.connectionsACore)
     upstreams = try Slab(capacity: Limits.upstreamsACore)
     calls = try Slab(capacity: Limits.callsACore)
+    watchers = try Slab(capacity: Limits.watchersACore)
     clientSide = HTTP2Context(settings: shared.options.clientSettings, pool: pool)
     upstreamSide = HTTP2Context(settings: GRPCProxyOptions.upstreamSettings, pool: pool)
     scratch = ByteBuffer(pool)
@@ -144,7 +148,6 @@ final class ProxyCore: Core, Acceptor.Host {
     members = MemberAnswer(ownOf: options)
     super.init(index: index, kernel: kernel)
     reads.attach(self)
-    watch = try WatchHub(self)
     acceptor.start()
   }
 
@@ -174,6 +177,7 @@ final class ProxyCore: Core, Acceptor.Host {
       watch.tick()
       watchHome.tick()
       if watchHome.isBusy || watch.groupCount > 0 { scheduleWatchTick() }
+    case Owner.core where token.operation == CoreTimer.heartbeats: heartbeats.look()
     default: sweep()
     }
   }
@@ -192,6 +196,7 @@ final class ProxyCore: Core, Acceptor.Host {
     switch mail {
     case .cache(let news): handle(news)
     case .watch(let mail): watchHome.handle(mail, from: sender)
+    case .heartbeats(let mail): heartbeats.take(mail, from: sender)
     }
   }
 
@@ -224,6 +229,7 @@ final class ProxyCore: Core, Acceptor.Host {
     startForFreedStreams()
     watch.finishTurn()
     watchHome.finishTurn()
+    heartbeats.settle()
     repeat {
       settleReads()
       dispatchStarting()

@@ -10,6 +10,7 @@ internal import Synchronization
     case errorsOfClients, errorsOfEtcd, errorsOfProxy
     case healthSuccesses, healthFailures
     case watchGroups, watchersJoined, watchCatchUps, watchBlocks, watchEvents, watchDeliveries
+    case heartbeatsReceived, heartbeatsSent, heartbeatsWaiting, heartbeatStreams
   }
 
   /// Upper bounds of a call's time, in seconds.
@@ -64,6 +65,12 @@ internal import Synchronization
   // MARK: Counting
 
   func add(_ field: Field, _ amount: UInt64 = 1, core: Int) { add(amount, core, field.rawValue) }
+
+  /// For what goes up and down.
+  func set(_ field: Field, _ value: UInt64, core: Int) {
+    precondition(core <= cores)
+    unsafe cells[core * Self.row + field.rawValue].store(value, ordering: .relaxed)
+  }
 
   func started(_ method: EtcdMethod, core: Int) { add(1, core, column(method, Column.started)) }
 

@@ -7,6 +7,7 @@ extension ProxyPages {
     var text = MetricsText()
     calls(&text)
     coalescing(&text)
+    leases(&text)
     cache(&text)
     health(&text)
     connections(&text)
@@ -64,6 +65,28 @@ extension ProxyPages {
     ] {
       text.family("etcd_grpc_proxy_\(name)", kind, help: help)
       text.sample(0)
+    }
+  }
+
+  private func leases(_ text: inout MetricsText) {
+    let counters = shared.counters
+    let figures: [(String, MetricsText.Kind, String, UInt64)] = [
+      (
+        "heartbeats_received_total", .counter, "Heartbeats of clients that share streams to etcd.",
+        counters[.heartbeatsReceived]
+      ),
+      (
+        "heartbeats_sent_total", .counter, "Heartbeats sent to etcd for them.", counters[.heartbeatsSent]
+      ),
+      (
+        "heartbeats_waiting", .gauge, "Heartbeats of clients that etcd has not answered.",
+        counters[.heartbeatsWaiting]
+      ),
+      ("lease_streams", .gauge, "Streams of heartbeats to etcd.", counters[.heartbeatStreams]),
+    ]
+    for (name, kind, help, value) in figures {
+      text.family("ringway_proxy_\(name)", kind, help: help)
+      text.sample(value)
     }
   }
 

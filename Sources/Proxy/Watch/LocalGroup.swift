@@ -7,7 +7,9 @@ final class LocalGroup {
   let home: Int
   var id: UInt32 = 0
   /// Where it stands; nil until the upstream watch has stood once.
-  var state: WatchState?
+  private(set) var state: WatchState?
+  /// Which of the hub's questions for progress came last before it stood first.
+  private(set) var stoodAfter: UInt32 = .max
   /// The smallest revision that has not come completely.
   var next: Int64 = 0
   var header = ResponseHeader()
@@ -36,6 +38,17 @@ final class LocalGroup {
     askedPrevious = wantsPrevious
   }
 
+  /// The home says where the group stands.
+  func stands(_ state: WatchState, afterQuestion number: UInt32) {
+    if self.state == nil {
+      stoodAfter = number
+      history.restart(from: state.from)
+    }
+    self.state = state
+    next = max(next, state.next)
+    header = state.header
+  }
+
   /// From which revision on the history serves a watcher.
   func reach(wantsPrevious: Bool) -> Int64 {
     wantsPrevious ? max(history.from, state?.previousFrom ?? .max) : history.from
@@ -57,6 +70,8 @@ struct Watcher {
     static let owesProgress = Flags(rawValue: 32)
     /// Whether its client may read the keys is being asked.
     static let isUnchecked = Flags(rawValue: 64)
+    /// At the end of the turn it goes to another group; until then it is not served.
+    static let isMoving = Flags(rawValue: 128)
   }
 
   unowned(unsafe) let stream: WatchStream
@@ -73,6 +88,12 @@ struct Watcher {
   let variant: WatchBlock.Variant
   var flags: Flags
   var nextReady = Handle.none
+
+  /// Its cursor means something in its group's history.
+  var canBeServed: Bool {
+    guard !flags.contains(.isMoving) else { return false }
+    return unsafe flags.contains(.isSettled) || group.end != nil
+  }
 
   init(_ stream: WatchStream, _ group: LocalGroup, _ request: WatchCreateRequest) {
     unsafe self.stream = stream

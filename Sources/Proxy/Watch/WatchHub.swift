@@ -28,9 +28,9 @@ final class WatchHub {
   private var lastQuestion: UInt32 = 0
   private var lastNumber: UInt64 = 0
 
-  init(_ core: ProxyCore) throws(SystemError) {
+  init(_ core: ProxyCore, _ watchers: Slab<Watcher>) {
     self.core = core
-    watchers = try Slab(capacity: Limits.watchersACore)
+    self.watchers = watchers
     byID = Array(repeating: [:], count: core.shared.group.links.count)
   }
 
@@ -119,11 +119,8 @@ final class WatchHub {
     case .live, .progress:
       guard let state = object as? WatchState else { return }
       let isFirst = group.state == nil
-      group.state = state
-      group.next = max(group.next, state.next)
-      group.header = state.header
+      group.stands(state, afterQuestion: lastQuestion)
       if isFirst {
-        group.history.restart(from: state.from)
         group.permitted(core.now, core.shared)
         if group.key.principal == .nobody { auth.accepted([], core.now, core.shared) }
       }
@@ -143,14 +140,15 @@ final class WatchHub {
 
   /// The home has taken us in.
   private func joined(_ snapshot: WatchSnapshot, _ id: UInt32, _ home: Int) {
-    guard let group = groups[snapshot.key], group.id == 0 else { return }
+    guard let group = groups[snapshot.key] else {
+      // Nobody waits for it any more.
+      return ask(home, .unsubscribe(group: id))
+    }
+    guard group.id == 0 else { return }
     group.id = id
     byID[home][id] = group
     guard let state = snapshot.state else { return }
-    group.state = state
-    group.next = state.next
-    group.header = state.header
-    group.history.restart(from: state.from)
+    group.stands(state, afterQuestion: lastQuestion)
     for block in snapshot.blocks {
       group.history.append(block, now: core.now, most: Limits.historyBytesAGroup)
     }
@@ -185,7 +183,9 @@ final class WatchHub {
     if group.state != nil || group.end != nil {
       for handle in group.watchers {
         _ = watchers.edit(handle) { watcher in
-          if watcher.flags.isDisjoint(with: [.isSettled, .isUnchecked]) { settle(&watcher, handle, group) }
+          if watcher.flags.isDisjoint(with: [.isSettled, .isUnchecked, .isMoving]) {
+            settle(&watcher, handle, group)
+          }
         }
       }
     }
@@ -200,7 +200,7 @@ final class WatchHub {
       let group = unsafe watcher.group
       let hasWork =
         watcher.cursor < group.history.end || group.end != nil || watcher.flags.contains(.owesProgress)
-      guard hasWork, watcher.flags.contains(.isSettled) || group.end != nil else { return }
+      guard hasWork, watcher.canBeServed else { return }
       unsafe watcher.stream.enqueue(&watcher, handle)
     }
   }
@@ -232,10 +232,16 @@ final class WatchHub {
   }
 
   /// The watcher needs another group, as soon as its client is not under edit.
-  func detourLater(_ handle: Handle) { detours.append(handle) }
+  func detourLater(_ handle: Handle) {
+    _ = watchers.edit(handle) { $0.flags.insert(.isMoving) }
+    detours.append(handle)
+  }
 
   /// The watcher's group has ended; it goes on in another.
-  func rejoinLater(_ handle: Handle) { rejoins.append(handle) }
+  func rejoinLater(_ handle: Handle) {
+    _ = watchers.edit(handle) { $0.flags.insert(.isMoving) }
+    rejoins.append(handle)
+  }
 
   /// The stream ends with a status.
   func endLater(_ stream: WatchStream, _ code: GRPCStatus.Code, _ words: [UInt8]) {
@@ -380,32 +386,31 @@ final class WatchHub {
       }
     guard let wish else { return }
     core.shared.counters.add(.watchCatchUps, core: core.index)
-    let main = wish.group.target ?? wish.group
-    // One that is still held by nobody else may have ended: the live group is joined anew.
-    let live = main.key.isLive && main.end == nil ? main : nil
-    if let live, live.state != nil, wish.floor >= live.reach(wantsPrevious: wish.previous) {
+    var liveKey = wish.group.key
+    liveKey.kind = .live
+    let live = find(liveKey, wish.previous, wish.stream.token, start: 0)
+    if live.state != nil, live !== wish.group, wish.floor >= live.reach(wantsPrevious: wish.previous) {
       return arrive(handle, at: live)
     }
-    let open = (live?.catchUps ?? []).last {
+    let open = live.catchUps.last {
       $0.end == nil && $0.state != nil && wish.floor >= $0.history.from
         && (!wish.previous || $0.askedPrevious)
     }
     if let open { return arrive(handle, at: open) }
-    var key = main.key
+    var key = liveKey
     key.kind = .catchUp(nextNumber(), from: wish.floor, wantsPrevious: wish.previous)
     let group = find(key, wish.previous, wish.stream.token, start: 0)
-    if let live {
-      group.target = live
-      live.catchUps.removeAll { $0.end != nil || $0.watchers.isEmpty }
-      live.catchUps.append(group)
-    }
+    group.target = live
+    live.catchUps.removeAll { $0.end != nil || $0.watchers.isEmpty }
+    live.catchUps.append(group)
     arrive(handle, at: group)
   }
 
   private func arrive(_ handle: Handle, at group: LocalGroup) {
     move(handle, to: group)
     _ = watchers.edit(handle) { watcher in
-      watcher.flags.remove(.isSettled)
+      watcher.flags.subtract([.isSettled, .isMoving])
+      watcher.cursor = group.history.base
       if group.state != nil, !watcher.flags.contains(.isUnchecked) { settle(&watcher, handle, group) }
     }
     makeReady(handle)
@@ -492,8 +497,9 @@ final class WatchHub {
 
   /// Asks the homes of the stream's groups how far they are.
   ///
-  /// - Returns: how many will answer.
-  func askProgress(_ stream: WatchStream) -> Int {
+  /// - Returns: how many will answer, and the number of the first question.
+  func askProgress(_ stream: WatchStream) -> (answers: Int, first: UInt32) {
+    let first = lastQuestion &+ 1
     var homes: Set<Int> = []
     stream.forEachWatcher { watcher in homes.insert(unsafe watcher.group.home) }
     let isEmpty = homes.isEmpty
@@ -508,7 +514,7 @@ final class WatchHub {
             number: lastQuestion, principal: stream.principal, requiresLeader: stream.requiresLeader,
             token: stream.token, isEmpty: isEmpty)))
     }
-    return homes.count
+    return (homes.count, first)
   }
 
   private func answered(_ number: UInt32, _ state: WatchState?) {

@@ -37,6 +37,7 @@ final class WatchStream: ClientSession {
   private var nextID: Int64 = 0
   /// Answers about progress that are still to come, the least of those that came, and whether it is due.
   private var awaitedAnswers = 0
+  private var firstQuestion: UInt32 = 0
   private var progress: ResponseHeader?
   private var isProgressDue = false
   private var failedAnswers = false
@@ -145,8 +146,10 @@ final class WatchStream: ClientSession {
     var header = ResponseHeader()
     var wish: Int64 = 0
     var isSettled = false
+    var isMoving = false
     _ = hub.watchers.edit(handle) { watcher in
       isSettled = watcher.flags.contains(.isSettled)
+      isMoving = watcher.flags.contains(.isMoving)
       wish = watcher.id
       let group = unsafe watcher.group
       header = group.header
@@ -160,7 +163,7 @@ final class WatchStream: ClientSession {
       return true
     }
     if let refusal, mayTryItself(refusal) {
-      hub.rejoinLater(handle)
+      if !isMoving { hub.rejoinLater(handle) }
       return false
     }
     if let refusal, refusal.isRefusal {
@@ -275,7 +278,7 @@ final class WatchStream: ClientSession {
   private func askProgress() {
     progress = nil
     failedAnswers = false
-    awaitedAnswers = hub.askProgress(self)
+    (awaitedAnswers, firstQuestion) = hub.askProgress(self)
   }
 
   /// One of the homes has answered; nil when it could not.
@@ -398,11 +401,28 @@ final class WatchStream: ClientSession {
     }
     isProgressDue = false
     progress = nil
+    guard isCovered else {
+      hub.askAgain(self)
+      return true
+    }
     writeControl { output in
       output.append(header.encoded)
       output.appendField(2, -1)
     }
     return sendControl(&run, &connection)
+  }
+
+  /// The answer speaks of all watchers: their groups stood before the question was asked, and nobody is on the way to another
+  /// one, or behind in what has come.
+  private var isCovered: Bool {
+    var isCovered = true
+    forEachWatcher { watcher in
+      let group = unsafe watcher.group
+      if group.stoodAfter >= firstQuestion || watcher.cursor != group.history.end || !watcher.canBeServed {
+        isCovered = false
+      }
+    }
+    return isCovered
   }
 
   /// A create waits for its group.
@@ -440,6 +460,7 @@ final class WatchStream: ClientSession {
     var turn = Turn.done
     _ = hub.watchers.edit(handle) { watcher in
       let group = unsafe watcher.group
+      guard watcher.canBeServed else { return }
       var blocks = 0
       while watcher.cursor != group.history.end {
         if watcher.cursor < group.history.base {

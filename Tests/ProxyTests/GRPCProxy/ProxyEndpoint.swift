@@ -148,7 +148,9 @@ final class ProxyEndpoint {
   var only: Misdeed?
   var saysGoAway = false
   private var listener: SimListener?
-  private var served: [ProxyServed] = []
+  /// Makes other peers than those that serve scripted calls.
+  var makePeer: ((SimSocket) -> ProxyPeer)?
+  private var served: [ProxyPeer] = []
 
   init(_ world: ProxyWorld, _ address: Address) {
     self.world = world
@@ -183,6 +185,10 @@ final class ProxyEndpoint {
   /// Calls that its connections have open.
   var openStreams: Int { served.reduce(0) { $0 + ($1.isOver ? 0 : $1.connection.session.openStreams) } }
 
+  func forEachPeer(_ body: (ProxyPeer) -> Void) {
+    for peer in served where !peer.isOver { body(peer) }
+  }
+
   func goAway() {
     saysGoAway = true
     for peer in served { peer.poke() }
@@ -198,7 +204,7 @@ final class ProxyEndpoint {
   private func accept() {
     world.network.after(1_000) { [self] in
       while !isStopped, let socket = listener?.accept() {
-        let peer = ProxyServed(world, socket, self)
+        let peer = makePeer?(socket) ?? ProxyServed(world, socket, self)
         served.append(peer)
         peer.poke()
       }
