@@ -298,8 +298,10 @@ def test_fragments(setting, key):
     sees(streams, log)
     for stream in streams:
         whole, parts, plain = stream.all
-        assert whole.sizes == [4, 4, 1] and not any(whole.fragments)
-        assert plain.sizes == [4, 4, 1]
+        # A watch that is behind for a moment may get several revisions in one response, but never a part of one.
+        for watcher in [whole, plain]:
+            assert not any(watcher.fragments)
+            assert watcher.sizes in ([4, 4, 1], [8, 1], [4, 5], [9])
         assert parts.fragments[-2:] == [False, False] and sum(parts.fragments) >= 2
         assert max(parts.bytes) <= 1_572_864 + 512 * 1024
 

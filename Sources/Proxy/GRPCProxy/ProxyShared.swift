@@ -143,7 +143,7 @@ final class ProxyShared: Sendable {
     if revision > seen.load(ordering: .relaxed) { _ = seen.max(revision, ordering: .relaxed) }
   }
 
-  /// etcd has forgotten what was before and at this revision.
+  /// etcd has forgotten what was before this revision.
   func noteCompaction(_ revision: Int64) { _ = compacted.max(revision, ordering: .relaxed) }
 
   var board: EndpointBoard { endpoints.board }

@@ -261,7 +261,7 @@ final class WatchHub {
     let range = WatchRange(key: request.key, end: request.rangeEnd)
     var key = GroupKey(range: range, principal: stream.principal, requiresLeader: stream.requiresLeader)
     let start = request.startRevision
-    let isGone = start > 0 && start <= core.shared.compacted.load(ordering: .relaxed)
+    let isGone = start > 0 && start < core.shared.compacted.load(ordering: .relaxed)
     if isAlone || range.isEmpty || start < 0 || isGone {
       key.kind = .own(
         nextNumber(), from: start, wantsPrevious: request.wantsPrevious)

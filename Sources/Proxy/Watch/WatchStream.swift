@@ -582,7 +582,7 @@ final class WatchStream: ClientSession {
       var floor: Int64 = 0
       _ = hub.watchers.edit(handle) { (id, floor) = ($0.id, $0.floor) }
       // Only who still wants what has been compacted is concerned.
-      if revision > 0, floor > revision { return hub.rejoinLater(handle) }
+      if revision > 0, floor >= revision { return hub.rejoinLater(handle) }
       watchers[id] = nil
       hub.remove(handle)
       write(end, id, isCreated: false)
