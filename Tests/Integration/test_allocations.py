@@ -7,6 +7,9 @@ import subprocess
 import pytest
 
 from support.beater import Beater
+from support.grpc_calls import Caller
+from support.proxy_state import page, sample
+from support.waiting import until
 
 COUNTER = pathlib.Path(__file__).parents[2] / "Benchmarks" / "Allocations" / "count_malloc.c"
 CONNECTIONS = 32
@@ -75,3 +78,37 @@ def test_heartbeats_allocate_nothing(proxy, etcd, counting_library, tmp_path):
     # 80,000 heartbeats. What is left is timers.
     print(after - before)
     assert after - before <= 800
+
+
+def test_cached_reads_allocate_nothing(proxy, etcd, counting_library, tmp_path):
+    counts = tmp_path / "count"
+    made = proxy(
+        "--endpoints", etcd.client, "--threads", 1, "--health-interval", "10s",
+        env={"LD_PRELOAD": str(counting_library), "MALLOC_COUNT_FILE": str(counts)})
+
+    def hits():
+        return sample(page(made, "/proxy/metrics"), "ringway_cache_hits_total")
+
+    with Caller(made.address) as client:
+        client.put(b"counted", b"x" * 300)
+
+        def read():
+            assert client.ok("KV/Range", key=b"counted", serializable=True).count == 1
+
+        def warm():
+            start = hits()
+            for _ in range(100):
+                read()
+            return hits() - start >= 100
+
+        until(warm, what="answers from the cache")
+        start = hits()
+        before = struct.unpack("Q", counts.read_bytes())[0]
+        for _ in range(4000):
+            read()
+        after = struct.unpack("Q", counts.read_bytes())[0]
+        # Once in ten seconds one of them asks etcd.
+        assert hits() - start >= 3990
+    assert before > 0, "the counting library was not loaded"
+    print(after - before)
+    assert after - before <= 400

@@ -70,19 +70,19 @@ final class ProxyCall {
     }
   }
 
-  /// A serializable read that many calls make, and its answer with a value of so many bytes.
+  /// A read that many calls make, every other one serializable, and its answer with a value of so many bytes.
   static func shared(id: Int, _ size: Int) -> ProxyCall {
     ProxyCall(
-      id: id, shape: .shared, requestSize: question(size).count - 5, answerSize: answer(size).count - 5,
+      id: id, shape: .shared, requestSize: question(size, id).count - 5, answerSize: answer(size).count - 5,
       messages: 1, valueSize: size)
   }
 
-  private lazy var question = Self.question(valueSize)
+  private lazy var question = Self.question(valueSize, id)
   private lazy var answer = Self.answer(valueSize)
 
-  private static func question(_ size: Int) -> [UInt8] {
+  private static func question(_ size: Int, _ id: Int) -> [UInt8] {
     let key = Array("key \(size)".utf8)
-    return framed([0x0A, UInt8(key.count)] + key + [0x38, 1])
+    return framed([0x0A, UInt8(key.count)] + key + (id % 2 == 0 ? [0x38, 1] : []))
   }
 
   private static func answer(_ size: Int) -> [UInt8] {
