@@ -26,7 +26,7 @@ run: setup build ## the gRPC proxy on 127.0.0.1:23790 and the gateway on 127.0.0
 test: setup ## all tests, in the end against a real etcd; PYTEST_ARGS="…" for the integration tests
 	$(SWIFT) build --build-tests
 	$(SWIFT) build $(RELEASE)
-	$(SWIFT) test --skip-build --disable-xctest
+	@scripts/swift-test.sh
 	$(PYTHON) -m pytest $(PYTEST_ARGS) Tests/Integration
 
 SEEDS ?= 100000

@@ -9,7 +9,9 @@ internal import Synchronization
     case clientBytesIn, clientBytesOut, upstreamBytesIn, upstreamBytesOut
     case errorsOfClients, errorsOfEtcd, errorsOfProxy
     case healthSuccesses, healthFailures
-    case watchGroups, watchersJoined, watchCatchUps, watchBlocks, watchEvents, watchDeliveries
+    case watchersJoined, watchCatchUps, watchBlocks, watchEvents, watchDeliveries, watchResumes
+    // As they are now, refreshed each second.
+    case watchers, watchGroups, watchStreams, watchHistoryBytes
     case heartbeatsReceived, heartbeatsSent, heartbeatsWaiting, heartbeatStreams
   }
 

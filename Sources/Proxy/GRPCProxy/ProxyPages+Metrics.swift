@@ -59,15 +59,39 @@ extension ProxyPages {
 
   /// Zero while watches and heartbeats are forwarded one to one.
   private func coalescing(_ text: inout MetricsText) {
-    for (name, kind, help) in [
-      ("watchers_coalescing_total", MetricsText.Kind.gauge, "Total number of current watchers coalescing."),
-      ("events_coalescing_total", .counter, "Total number of events coalescing."),
-    ] {
-      text.family("etcd_grpc_proxy_\(name)", kind, help: help)
-      text.sample(0)
+    let counters = shared.counters
+    let (watchers, groups) = (counters[.watchers], counters[.watchGroups])
+    text.family(
+      "etcd_grpc_proxy_watchers_coalescing_total", .gauge,
+      help: "Total number of current watchers coalescing.")
+    text.sample(watchers > groups ? watchers - groups : 0)
+    let (deliveries, blocks) = (counters[.watchDeliveries], counters[.watchBlocks])
+    text.family(
+      "etcd_grpc_proxy_events_coalescing_total", .counter, help: "Total number of events coalescing.")
+    text.sample(deliveries > blocks ? deliveries - blocks : 0)
+    let figures: [(String, MetricsText.Kind, String, UInt64)] = [
+      ("watchers", .gauge, "Watches of clients that share watches upstream.", watchers),
+      ("watch_groups", .gauge, "Watches upstream that clients share.", groups),
+      ("watch_streams", .gauge, "Watch streams to etcd that carry them.", counters[.watchStreams]),
+      (
+        "watch_history_bytes", .gauge, "Bytes of events kept for those who are behind.",
+        counters[.watchHistoryBytes]
+      ),
+      ("watchers_joined_total", .counter, "Watches that clients have asked for.", counters[.watchersJoined]),
+      (
+        "watch_catch_ups_total", .counter, "Times a watch wanted what no history held.",
+        counters[.watchCatchUps]
+      ),
+      ("watch_resumes_total", .counter, "Watches upstream that were made again.", counters[.watchResumes]),
+      ("watch_responses_received_total", .counter, "Responses with events from etcd.", blocks),
+      ("watch_events_received_total", .counter, "Events in them.", counters[.watchEvents]),
+      ("watch_responses_sent_total", .counter, "Responses with events to clients.", deliveries),
+    ]
+    for (name, kind, help, value) in figures {
+      text.family("ringway_proxy_\(name)", kind, help: help)
+      text.sample(value)
     }
   }
-
   private func leases(_ text: inout MetricsText) {
     let counters = shared.counters
     let figures: [(String, MetricsText.Kind, String, UInt64)] = [

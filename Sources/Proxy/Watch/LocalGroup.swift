@@ -21,6 +21,8 @@ final class LocalGroup {
   var catchUps: [LocalGroup] = []
   /// For a group that brings the past: the one it leads to.
   weak var target: LocalGroup?
+  /// There are watchers that have not been looked at.
+  var hasNew = false
   /// Something has come since its watchers were last looked at.
   var isDirty = false
   var progressRevision: Int64 = 0
@@ -29,13 +31,21 @@ final class LocalGroup {
   /// When etcd has let its principal in, and which state of users and roles that was.
   var permittedAt: Instant?
   var permittedVersion: UInt64 = 0
-  /// Tokens that the home knows.
-  var tokensTold: [[UInt8]] = []
+  /// Tokens that the home has been told last.
+  private var tokens: [[UInt8]] = []
 
   init(_ key: GroupKey, home: Int, wantsPrevious: Bool) {
     self.key = key
     self.home = home
     askedPrevious = wantsPrevious
+  }
+
+  /// True when the home has to be told of the token.
+  func learn(_ token: [UInt8]) -> Bool {
+    guard !tokens.contains(token) else { return false }
+    tokens.append(token)
+    if tokens.count > Limits.watchTokens { tokens.removeFirst() }
+    return true
   }
 
   /// The home says where the group stands.

@@ -51,7 +51,7 @@ final class WatchFeed: OwnCall {
 
   /// Takes the group's watch back.
   func remove(_ group: HomeGroup) {
-    unmade.removeAll { $0 === group }
+    if group.upstreamID == 0 { unmade.removeAll { $0 === group } }
     if group.upstreamID != 0, groups.removeValue(forKey: group.upstreamID) != nil {
       if group.phase == .connecting { unanswered -= 1 }
       say { WatchRequest.encodeCancel(watchID: group.upstreamID, into: &$0) }

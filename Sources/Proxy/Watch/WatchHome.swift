@@ -27,9 +27,6 @@ final class WatchHome {
     ring = core.shared.watchRings[core.index]
   }
 
-  var groupCount: Int { groups.count }
-  var historyBytes: Int { groups.values.reduce(0) { $0 + $1.history.byteCount } }
-  var feedCount: Int { feeds.values.filter { $0.key.kind != .empty }.count }
   /// There is something to look after.
   var isBusy: Bool { !groups.isEmpty || !feeds.isEmpty || !unpublished.isEmpty || kept.count > keptGone }
 
@@ -39,6 +36,7 @@ final class WatchHome {
     switch mail {
     case .subscribe(let subscription): subscribe(subscription, sender)
     case .unsubscribe(let id): byID[id]?.remove(sender, now: core.now)
+    case .token(let id, let token): byID[id]?.add(sender, token)
     case .wantPrevious(let id): if let group = byID[id] { addPrevious(group) }
     case .progress(let question): ask(question, sender)
     }
@@ -56,7 +54,6 @@ final class WatchHome {
     group.add(sender, subscription.token)
     groups[group.key] = group
     byID[group.id] = group
-    core.shared.counters.add(.watchGroups, core: core.index)
     welcome(group, sender)
     place(group)
   }
@@ -218,6 +215,7 @@ final class WatchHome {
           compactRevision: 0, reason: Array("etcdserver: cluster ID mismatch".utf8), isRefusal: false,
           hasNoID: false))
     }
+    if group.history.from != 0 { core.shared.counters.add(.watchResumes, core: core.index) }
     group.stands(header)
     tell(.live, group, group.state)
   }
@@ -286,7 +284,7 @@ final class WatchHome {
     group.phase = .ended
     groups[group.key] = nil
     byID[group.id] = nil
-    homeless.removeAll { $0 === group }
+    if group.feed == nil { homeless.removeAll { $0 === group } }
     group.feed?.remove(group)
   }
 
@@ -345,6 +343,15 @@ final class WatchHome {
 
   // MARK: Now and then
 
+  /// What the metrics show of it.
+  private func report() {
+    let counters = core.shared.counters
+    counters.set(.watchGroups, UInt64(groups.count), core: core.index)
+    counters.set(.watchStreams, UInt64(feeds.values.filter(\.hasGroups).count), core: core.index)
+    let bytes = groups.values.reduce(0) { $0 + $1.history.byteCount }
+    counters.set(.watchHistoryBytes, UInt64(bytes), core: core.index)
+  }
+
   func tick() {
     let now = core.now
     if now >= retryAt {
@@ -366,6 +373,7 @@ final class WatchHome {
         feed.abandon()
       }
     }
+    report()
     finishTurn()
   }
 }

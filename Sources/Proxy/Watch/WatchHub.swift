@@ -20,7 +20,7 @@ final class WatchHub {
   var checks: [PermissionCheck.Key: PermissionCheck] = [:]
   var verdicts: [(waiting: [Handle], isAllowed: Bool)] = []
   /// Groups that are over, or have met the live one, and may have watchers that are behind.
-  private var ended: [LocalGroup] = []
+  var ended: [LocalGroup] = []
   /// Groups that may have lost their last watcher.
   private var left: [LocalGroup] = []
   /// Streams that wait for an answer about progress.
@@ -58,7 +58,7 @@ final class WatchHub {
     arrived(notice, notice.referred, from: home)
   }
 
-  private func ask(_ home: Int, _ mail: WatchMail) {
+  func ask(_ home: Int, _ mail: WatchMail) {
     if home == core.index {
       core.watchHome.handle(mail, from: home)
     } else {
@@ -180,7 +180,8 @@ final class WatchHub {
 
   /// Whoever can be served gets into the line of its stream.
   private func lookAt(_ group: LocalGroup) {
-    if group.state != nil || group.end != nil {
+    if group.hasNew, group.state != nil || group.end != nil {
+      group.hasNew = false
       for handle in group.watchers {
         _ = watchers.edit(handle) { watcher in
           if watcher.flags.isDisjoint(with: [.isSettled, .isUnchecked, .isMoving]) {
@@ -276,17 +277,17 @@ final class WatchHub {
   }
 
   /// A number that no group of any core has.
-  private func nextNumber() -> UInt64 {
+  func nextNumber() -> UInt64 {
     lastNumber += 1
     return lastNumber << 16 | UInt64(core.index)
   }
 
-  private func find(
+  func find(
     _ key: GroupKey, _ wantsPrevious: Bool, _ token: [UInt8], start: Int64
   ) -> LocalGroup {
     if let group = groups[key] {
-      if !group.tokensTold.contains(token), group.end == nil {
-        subscribe(group, token, wantsPrevious: wantsPrevious, start: 0)
+      if group.id != 0, group.end == nil, group.learn(token) {
+        ask(group.home, .token(group: group.id, token))
       }
       if wantsPrevious, !group.askedPrevious {
         group.askedPrevious = true
@@ -306,8 +307,7 @@ final class WatchHub {
   }
 
   private func subscribe(_ group: LocalGroup, _ token: [UInt8], wantsPrevious: Bool, start: Int64) {
-    group.tokensTold.append(token)
-    if group.tokensTold.count > Limits.watchTokens { group.tokensTold.removeFirst() }
+    _ = group.learn(token)
     // A little of the past is worth having at once: whoever has just read the keys wants to go on from there.
     let newest = core.shared.seen.load(ordering: .relaxed)
     let isRecent = start > 0 && start <= newest + 1 && newest - start < Limits.watchHeadStart
@@ -324,6 +324,7 @@ final class WatchHub {
       watcher.place = group.watchers.count
     }
     group.watchers.append(handle)
+    group.hasNew = true
   }
 
   /// Takes a watcher out of its group.
@@ -342,14 +343,14 @@ final class WatchHub {
     leave(unsafe watcher.group, watcher.place)
   }
 
-  private func move(_ handle: Handle, to group: LocalGroup) {
+  func move(_ handle: Handle, to group: LocalGroup) {
     let old: (LocalGroup, Int)? = watchers.edit(handle) { (unsafe $0.group, $0.place) }
     if let (from, place) = old { leave(from, place) }
     enter(group, handle)
   }
 
   /// Its group can serve a watcher, or has ended: where it begins, or goes on.
-  private func settle(_ watcher: inout Watcher, _ handle: Handle, _ group: LocalGroup) {
+  func settle(_ watcher: inout Watcher, _ handle: Handle, _ group: LocalGroup) {
     watcher.flags.insert(.isSettled)
     if group.end == nil {
       if watcher.floor == 0, watcher.start == 0 {
@@ -366,7 +367,7 @@ final class WatchHub {
   }
 
   /// Where in the history the watcher goes on; before its beginning if that does not reach back far enough.
-  private func place(_ watcher: inout Watcher, _ group: LocalGroup) {
+  func place(_ watcher: inout Watcher, _ group: LocalGroup) {
     let isHeld = watcher.floor >= group.reach(wantsPrevious: watcher.flags.contains(.wantsPrevious))
     // What is still to come will bring what was there before, or be found not to.
     let isAhead = watcher.floor >= group.next && watcher.floor >= group.history.from
@@ -374,93 +375,6 @@ final class WatchHub {
     let isAtStart = !group.key.isShared && !watcher.flags.contains(.isCreated)
     watcher.cursor =
       isHeld || isAhead || isAtStart ? group.history.find(watcher.floor) : group.history.base - 1
-  }
-
-  // MARK: Behind
-
-  /// The watcher wants something that its group's history does not hold: another group brings it.
-  private func detour(_ handle: Handle) {
-    let wish: (group: LocalGroup, floor: Int64, previous: Bool, stream: WatchStream)? =
-      watchers.edit(handle) { watcher in
-        (unsafe watcher.group, watcher.floor, watcher.flags.contains(.wantsPrevious), unsafe watcher.stream)
-      }
-    guard let wish else { return }
-    core.shared.counters.add(.watchCatchUps, core: core.index)
-    var liveKey = wish.group.key
-    liveKey.kind = .live
-    let live = find(liveKey, wish.previous, wish.stream.token, start: 0)
-    if live.state != nil, live !== wish.group, wish.floor >= live.reach(wantsPrevious: wish.previous) {
-      return arrive(handle, at: live)
-    }
-    let open = live.catchUps.last {
-      $0.end == nil && $0.state != nil && wish.floor >= $0.history.from
-        && (!wish.previous || $0.askedPrevious)
-    }
-    if let open { return arrive(handle, at: open) }
-    var key = liveKey
-    key.kind = .catchUp(nextNumber(), from: wish.floor, wantsPrevious: wish.previous)
-    let group = find(key, wish.previous, wish.stream.token, start: 0)
-    group.target = live
-    live.catchUps.removeAll { $0.end != nil || $0.watchers.isEmpty }
-    live.catchUps.append(group)
-    arrive(handle, at: group)
-  }
-
-  private func arrive(_ handle: Handle, at group: LocalGroup) {
-    move(handle, to: group)
-    _ = watchers.edit(handle) { watcher in
-      watcher.flags.subtract([.isSettled, .isMoving])
-      watcher.cursor = group.history.base
-      if group.state != nil, !watcher.flags.contains(.isUnchecked) { settle(&watcher, handle, group) }
-    }
-    makeReady(handle)
-  }
-
-  /// A group that brings the past has met the live one: its watchers go over as they come to its end.
-  private func handOver(_ group: LocalGroup) {
-    if group.key.isLive {
-      for catchUp in group.catchUps where catchUp.end == nil { handOver(catchUp) }
-      return
-    }
-    guard let live = group.target, live.end == nil, live.state != nil, group.end == nil else { return }
-    guard group.state != nil, group.next >= live.reach(wantsPrevious: group.askedPrevious) else { return }
-    // No more is needed from etcd. Who is behind in what has come goes over when it is through.
-    group.end = WatchEnd(header: group.header, .replaced)
-    ask(group.home, .unsubscribe(group: group.id))
-    forget(group)
-    ended.append(group)
-    markDirty(group)
-  }
-
-  /// The group has ended under the watcher, which goes on elsewhere from where it is.
-  private func rejoin(_ handle: Handle) {
-    let wish: (group: LocalGroup, previous: Bool, stream: WatchStream)? = watchers.edit(handle) { watcher in
-      let group = unsafe watcher.group
-      if case .replaced? = group.end?.reason { watcher.floor = max(watcher.floor, group.next) }
-      return unsafe (group, watcher.flags.contains(.wantsPrevious), watcher.stream)
-    }
-    guard let (group, wantsPrevious, stream) = wish else { return }
-    var key = group.key
-    key.kind = .live
-    let next = find(key, wantsPrevious, stream.token, start: 0)
-    if case .canceled? = group.end?.reason { check(handle, stream, next) }
-    arrive(handle, at: next)
-  }
-
-  /// The watcher gets a watch of its own, under its client's own token.
-  func goAlone(_ handle: Handle) {
-    let wish: (key: GroupKey, floor: Int64, previous: Bool, stream: WatchStream)? =
-      watchers.edit(handle) { watcher in
-        unsafe (
-          watcher.group.key, watcher.flags.contains(.isCreated) ? watcher.floor : watcher.start,
-          watcher.flags.contains(.wantsPrevious), watcher.stream
-        )
-      }
-    guard let wish else { return }
-    var key = wish.key
-    key.kind = .own(
-      nextNumber(), from: wish.floor, wantsPrevious: wish.previous)
-    arrive(handle, at: find(key, wish.previous, wish.stream.token, start: wish.floor))
   }
 
   // MARK: Leaving
@@ -480,7 +394,7 @@ final class WatchHub {
     left = left.filter { $0.watchers.isEmpty && $0.end == nil && groups[$0.key] === $0 }
   }
 
-  private func forget(_ group: LocalGroup) {
+  func forget(_ group: LocalGroup) {
     if groups[group.key] === group { groups[group.key] = nil }
     if byID[group.home][group.id] === group { byID[group.home][group.id] = nil }
   }
@@ -531,6 +445,7 @@ final class WatchHub {
   // MARK: Now and then
 
   func tick() {
+    core.shared.counters.set(.watchers, UInt64(watchers.count), core: core.index)
     let again = askers
     askers.removeAll()
     for stream in again { stream.repeatQuestion() }

@@ -100,6 +100,8 @@ final class WatchEnd: Sendable {
 enum WatchMail: Sendable {
   case subscribe(WatchSubscription)
   case unsubscribe(group: UInt32)
+  /// Another token of one of its watchers.
+  case token(group: UInt32, [UInt8])
   /// A watcher wants to know what was there before.
   case wantPrevious(group: UInt32)
   /// All streams of the principal are asked how far they are; the answer bears the number.

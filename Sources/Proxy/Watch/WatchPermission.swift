@@ -113,6 +113,7 @@ extension WatchHub {
           continue
         }
         group.permitted(core.now, core.shared)
+        group.hasNew = true
         markDirty(group)
       }
     }
