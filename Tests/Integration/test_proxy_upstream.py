@@ -225,6 +225,10 @@ def test_silent_endpoint_costs_no_more_than_the_deadline(through, peers):
     assert watch.seconds < 3
 
 
+# Not shared with others, and not answered by the proxy itself.
+PASSED_ON = [("ringway-bypass", "all")]
+
+
 def test_call_that_is_never_answered(through, peers):
     """The endpoint lives but keeps one call: its deadline ends it at both sides."""
     fake = peers.keep(FakeEtcd())
@@ -245,7 +249,7 @@ def test_streams_beyond_what_an_endpoint_allows_wait(through, peers):
             held.append((connection, stream))
 
     fake.script = hold
-    calls = [client.future("KV/Range", RANGE) for _ in range(20)]
+    calls = [client.future("KV/Range", RANGE, PASSED_ON) for _ in range(20)]
     until(lambda: open_calls(client.proxy) == {"KV/Range": 20})
     answered = 0
     while answered < 20:
@@ -260,7 +264,8 @@ def test_streams_beyond_what_an_endpoint_allows_wait(through, peers):
 
 
 def watch_of(client):
-    return client.stream("Watch/Watch", request("Watch/Watch", create_request={"key": b"a"}))
+    """One that the proxy passes on: what the fake says on it is no watch that could be shared."""
+    return client.stream("Watch/Watch", request("Watch/Watch", create_request={"key": b"a"}), metadata=PASSED_ON)
 
 
 CREATED = b"\0\0\0\0\2\x18\x01"

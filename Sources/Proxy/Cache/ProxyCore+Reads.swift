@@ -234,6 +234,14 @@ extension ProxyCore {
     if call.read.leads { reads.orphaned.append(call.read.flight) }
   }
 
+  /// The client of a read that leads does not take the answer: those who wait for it go on without.
+  func readStalled(_ call: inout Call) {
+    guard call.read.leads, reads.flights.stalled(call.read.flight) else { return }
+    reads.orphaned.append(call.read.flight)
+    call.read.leads = false
+    call.read.flight = .none
+  }
+
   // MARK: The end of the turn
 
   /// Those who have waited get their answers, or go on without. Nothing is under edit.

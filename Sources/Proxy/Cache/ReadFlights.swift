@@ -107,6 +107,18 @@ final class ReadFlights {
     }
   }
 
+  /// The leader's client does not take the answer: nobody shall wait for it any more.
+  ///
+  /// - Returns: whether somebody does.
+  func stalled(_ flight: Handle) -> Bool {
+    let state: (hash: UInt64, isWanted: Bool)? = flights.edit(flight) { flight in
+      (flight.hash, !flight.waiters.isEmpty || !flight.next.isEmpty)
+    }
+    guard let state else { return false }
+    index.remove(state.hash, flight)
+    return state.isWanted
+  }
+
   /// The read is over.
   func finish(_ flight: Handle) -> Flight? {
     guard let hash = flights.edit(flight, { $0.hash }) else { return nil }

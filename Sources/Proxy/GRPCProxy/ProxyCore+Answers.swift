@@ -162,7 +162,10 @@ extension ProxyCore {
     toClient(call.client) { client in
       unsafe taken = client.transport.http2.send(call.stream, bytes, endStream: false)
     }
-    if taken < bytes.count { unsafe call.response.append(UnsafeRawBufferPointer(rebasing: bytes[taken...])) }
+    if taken < bytes.count {
+      unsafe call.response.append(UnsafeRawBufferPointer(rebasing: bytes[taken...]))
+      readStalled(&call)
+    }
     return taken
   }
 

@@ -13,6 +13,10 @@ def in_namespace(way):
     return bool(way.namespace)
 
 
+def in_release(release):
+    return lambda way: way.place.release == release
+
+
 TABLE: list[Difference] = [
     Difference("call: compressed", "a compressed message cannot be looked into: the proxy takes none in a namespace, as "
                "etcd 3.4 takes none at all", in_namespace),
@@ -20,6 +24,9 @@ TABLE: list[Difference] = [
     Difference("call: wrong wire type", "refused alike, in words that etcd has for another flaw", in_namespace),
     Difference("call: endless number", "refused alike, in words that etcd has for another flaw", in_namespace),
     Difference("watch: broken request", "refused alike, in words that etcd has for another flaw"),
+    Difference("progress: asked for without a watch", "asked on a stream of its own, so that the answer may come behind that "
+               "to a later request", in_release("3.4")),
+    Difference("progress: asked for after the last watch was cancelled", "the same", in_release("3.4")),
     Difference("lock: unlock of nothing", "an empty key is InvalidArgument everywhere; etcd's lock service says Unknown",
                in_namespace),
     Difference("election: without a leader", "a leader key that is missing is told from one that is empty", in_namespace),
