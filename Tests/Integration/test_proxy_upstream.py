@@ -282,8 +282,8 @@ def test_stream_ends_with_its_connection(through, peers, fault):
     began = []
 
     def script(connection, stream):
-        begin(connection, stream)
         began.append((connection, stream))
+        begin(connection, stream)
 
     fake.script = script
     watch = watch_of(client)
@@ -305,8 +305,8 @@ def test_stream_outlives_a_go_away_that_names_it(through, peers):
     began = []
 
     def script(connection, stream):
-        begin(connection, stream)
         began.append((connection, stream))
+        begin(connection, stream)
 
     fake.script = script
     first = watch_of(client)
