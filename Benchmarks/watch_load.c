@@ -1,6 +1,6 @@
 // Watch client: connections x streams x watchers on one key or prefix, and the writer that makes the events, which goes
-// straight to etcd. Every value begins with the time of its Put and a number, so each watcher's events are checked to come
-// once and in order, and their latency is known.
+// straight to etcd. Every value begins with the time of its Put and a number, so latency is known. Each watcher's events are
+// checked to come once and in the order of revisions, which need not be that of the Puts, as several are under way at a time.
 //
 // Prints READY when all watchers stand, begins to write at a line on stdin, ends with one line of JSON.
 #include <getopt.h>
@@ -32,7 +32,7 @@ struct stream {
   uint32_t partial, capacity;   // of a message that ends in a later frame
   int64_t window, consumed;
   uint8_t *message;
-  uint32_t *last;               // the number of the last event, by watch id
+  uint64_t *last;               // the revision of the last event, by watch id
 };
 
 struct connection {
@@ -45,7 +45,7 @@ struct connection {
 };
 
 static struct {
-  uint64_t created, delivered, responses, missing, disorder, cancelled, bytes, reads, now, first, final;
+  uint64_t created, delivered, responses, disorder, cancelled, bytes, reads, now, first, final;
   struct histogram latency, added;
 } seen;
 
@@ -249,7 +249,7 @@ static void begin(struct connection *c, const struct sockaddr_in *address) {
   to = put_greeting(to + H2_PREFACE_BYTES);
   for (uint32_t i = 0; i < streams; i++) {
     c->streams[i].window = H2_FIRST_WINDOW;
-    c->streams[i].last = allocate(c->probe ? 1 : options.watchers, sizeof(uint32_t));
+    c->streams[i].last = allocate(c->probe ? 1 : options.watchers, sizeof(uint64_t));
     to = put_request(to, 2 * i + 1, watch_path);
   }
   said(c, to);
@@ -257,7 +257,7 @@ static void begin(struct connection *c, const struct sockaddr_in *address) {
   flush(c);
 }
 
-static void deliver(struct connection *c, uint32_t *last, const uint8_t *value) {
+static void deliver(struct connection *c, uint64_t *last, uint64_t revision, const uint8_t *value) {
   uint64_t sent, number;
   memcpy(&sent, value, 8);
   memcpy(&number, value + 8, 8);
@@ -266,12 +266,11 @@ static void deliver(struct connection *c, uint32_t *last, const uint8_t *value) 
     probed[number] = seen.now;
     return;
   }
-  if (number <= *last) {
+  if (revision <= *last) {
     seen.disorder++;
     return;
   }
-  seen.missing += number - *last - 1;
-  *last = (uint32_t)number;
+  *last = revision;
   seen.delivered++;
   seen.final = seen.now;
   if (number <= options.warm_up) return;
@@ -304,8 +303,13 @@ static void take_response(struct connection *c, struct stream *s, const uint8_t 
   for (struct field f; take_field(&at, end, &f);) {
     if (f.number != 11 || f.kind != 2) continue;
     const uint8_t *pair = find_bytes(f.bytes, f.value, 2, &size);
-    const uint8_t *value = pair ? find_bytes(pair, size, 5, &size) : NULL;
-    if (value && size >= STAMP_BYTES) deliver(c, &s->last[id], value);
+    const uint8_t *value = NULL, *pair_end = pair ? pair + size : NULL;
+    uint64_t revision = 0;
+    for (struct field part; take_field(&pair, pair_end, &part);) {
+      if (part.number == 3 && part.kind == 0) revision = part.value;
+      if (part.number == 5 && part.kind == 2 && part.value >= STAMP_BYTES) value = part.bytes;
+    }
+    if (value) deliver(c, &s->last[id], revision, value);
   }
 }
 
@@ -442,7 +446,7 @@ static uint64_t watchers_in_all(void) {
 // Until everything written was delivered, or nothing has come for as long as patience lasts.
 static void await_events(uint64_t events) {
   uint64_t last = now_ns(), before = seen.delivered;
-  while (seen.delivered + seen.missing < events * watchers_in_all() || (probing && events > 0 && !probed[events])) {
+  while (seen.delivered < events * watchers_in_all() || (probing && events > 0 && !probed[events])) {
     turn(100);
     if (seen.delivered != before || written < events) before = seen.delivered, last = now_ns();
     if ((double)(now_ns() - last) > options.patience * 1e9) break;
