@@ -60,11 +60,11 @@ def growth(watchers):
 
 OWN = {"cpu_us": {"floor": 1.25, "etcd-3.5": 0.25}, "bytes": {None: 6 * 1024}}
 SCENARIOS = {
-    "own1000": Scenario("1,000 connections of one watcher", (1000, 1, 1), 50, 250, 60, OWN),
+    "own1000": Scenario("1,000 connections of one watcher", (1000, 1, 1), 50, 250, 45, OWN),
     "own5000": Scenario("5,000 connections of one watcher", (5000, 1, 1), 6, 40, 12, OWN),
-    "shared": Scenario("100 connections of 100 watchers", (100, 1, 100), 25, 150, 40,
+    "shared": Scenario("100 connections of 100 watchers", (100, 1, 100), 25, 150, 30,
                        {"cpu_us": {"etcd-3.5": 0.10}, "bytes": {None: 200}}),
-    "latency": Scenario("1,000 watchers on 10 connections, 100 events/s", (10, 1, 100), 100, 1000, 200,
+    "latency": Scenario("1,000 watchers on 10 connections, 100 events/s", (10, 1, 100), 100, 1000, 150,
                         {"added_p99_us": {"etcd-3.5": 0.25}}),
     "many": Scenario("100,000 watchers on 100 connections", (100, 1, 1000), 3, 12, 6, {"bytes": {None: 200}}, quick=False),
     "million": Scenario("1,000,000 watchers on 100 connections", (100, 10, 1000), 0.5, 5, 3, {"bytes": {None: 200}},
