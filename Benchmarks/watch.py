@@ -192,6 +192,11 @@ def verdicts(data):
         share = middle(many, "cpu_us") / middle(few, "cpu_us")
         lines.append(f"| 100,000 watchers beside 10 | CPU µs a delivery | {middle(many, 'cpu_us'):.3f} | 10 watchers: "
                      f"{middle(few, 'cpu_us'):.3f} | ≤ 1 of it | {share:.3f}, {proxy.verdict(share, 1)} |")
+    fewer, more = (data["found"].get(name, {}).get("ringway") for name in ("many", "million"))
+    if fewer and more:
+        one = (middle(more, "bytes") * 1e6 - middle(fewer, "bytes") * 1e5) / 9e5
+        lines.append(f"| from 100,000 to 1,000,000 watchers | Memory of one more, bytes | {one:.0f} | - | ≤ 200 | "
+                     f"{proxy.verdict(one, 200)} |")
     return lines
 
 
