@@ -33,15 +33,19 @@ SEEDS ?= 100000
 sim: setup ## the simulations in release, SEEDS=100000 for the pump and a hundredth of it for whole gateways; SEED=n repeats one
 	@scripts/sim.sh $(SEEDS) $(SEED)
 
-bench: setup build ## compare with etcd's gateway and gRPC proxy and with HAProxy, about fifteen minutes
+bench: setup build ## compare with etcd's gateway and gRPC proxy and with HAProxy, about twenty minutes
 	$(MAKE) -C Benchmarks
 	$(PYTHON) Benchmarks/gateway.py
 	$(PYTHON) Benchmarks/proxy.py
+	@scripts/etcd-3.5.sh
+	$(PYTHON) Benchmarks/watch.py
 
-bench-quick: setup build ## the same with fewer runs, about five minutes
+bench-quick: setup build ## the same with fewer runs, about six minutes
 	$(MAKE) -C Benchmarks
 	$(PYTHON) Benchmarks/gateway.py --quick
 	$(PYTHON) Benchmarks/proxy.py --quick
+	@scripts/etcd-3.5.sh
+	$(PYTHON) Benchmarks/watch.py --quick
 
 lint: ## check the format of the Swift code
 	$(SWIFT) format lint --strict $(FORMAT)

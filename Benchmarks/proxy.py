@@ -50,12 +50,12 @@ def wait_for_port(address, process):
 
 
 class Etcd:
-    def __init__(self, folder):
+    def __init__(self, folder, program="etcd"):
         client, peer = relays.free_port(), relays.free_port()
         self.address = f"127.0.0.1:{client}"
         with open(relays.SCRATCH / "bench-etcd.log", "wb") as log:
             self.process = relays.spawn(
-                ["etcd", "--data-dir", folder, "--listen-client-urls", f"http://{self.address}",
+                [program, "--data-dir", folder, "--listen-client-urls", f"http://{self.address}",
                  "--advertise-client-urls", f"http://{self.address}",
                  "--listen-peer-urls", f"http://127.0.0.1:{peer}",
                  "--initial-advertise-peer-urls", f"http://127.0.0.1:{peer}",
