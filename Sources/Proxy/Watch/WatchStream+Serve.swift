@@ -12,6 +12,10 @@ extension WatchStream {
     sendHead(on: &connection)
     guard var run = connection.transport.http2.beginData(stream) else { return }
     let isAll = write(&run, &connection)
+    if deliveries > 0 {
+      core.shared.counters.add(.watchDeliveries, deliveries, core: core.index)
+      deliveries = 0
+    }
     isBlocked = !isAll
     connection.transport.http2.endData(run, isBlocked: !isAll)
     guard owedCredit > 0 else { return }
@@ -167,7 +171,7 @@ extension WatchStream {
     }
     guard run.room > 0 else { return false }
     let whole = unsafe WatchMessage(block.bytes, id: watcher.id)
-    core.shared.counters.add(.watchDeliveries, core: core.index)
+    deliveries += 1
     if whole.write(&run, &connection.transport.http2) { return true }
     partial = Partial(block: block, variant: [], part: 0, id: watcher.id, sent: 0)
     _ = finishPartial(&run, &connection)
@@ -181,7 +185,7 @@ extension WatchStream {
     let encoding = block.encoding(variant)
     guard !encoding.messages.isEmpty else { return true }
     guard run.room > 0 else { return false }
-    core.shared.counters.add(.watchDeliveries, core: core.index)
+    deliveries += 1
     partial = Partial(block: block, variant: variant, part: 0, id: watcher.id, sent: 0)
     _ = finishPartial(&run, &connection)
     return true

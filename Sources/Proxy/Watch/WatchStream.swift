@@ -14,7 +14,10 @@ final class WatchStream: ClientSession {
   let requiresLeader: Bool
   /// The client wants no watch shared (`ringway-bypass`).
   private let isAlone: Bool
-  unowned let hub: WatchHub
+  // Strong, unlike the core: a count that goes up and down for each event would cost more than all the rest.
+  let hub: WatchHub
+  /// Messages with events sent and not counted yet.
+  var deliveries: UInt64 = 0
 
   // From the client.
   private var inbox: ByteBuffer
