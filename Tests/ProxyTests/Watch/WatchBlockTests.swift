@@ -113,7 +113,9 @@ import Testing
     let pair =
       Wire.field(1, "k") + Wire.field(3, number: revision) + Wire.field(5, [UInt8](repeating: 1, count: size))
     let bytes = Wire.field(11, Wire.field(2, pair))
-    return bytes.withUnsafeBytes { WatchBlock($0, header: ResponseHeader(), hasPrevious: false)! }
+    let made = bytes.withUnsafeBytes { WatchBlock($0, header: ResponseHeader(), hasPrevious: false) }
+    guard let made else { preconditionFailure("an event that cannot be read") }
+    return made
   }
 
   private let start = Instant(nanoseconds: 1_000_000_000)
