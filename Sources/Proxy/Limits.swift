@@ -111,6 +111,8 @@ public enum Limits {
   /// Creates on one stream that etcd has not answered, and requests of a client's stream that wait.
   static let watchCreatesUnderWay = 1000
   static let watchStepsWaiting = 10_000
+  /// Bytes of one request, as much as etcd takes.
+  static let watchRequestBytes = (3 << 19) + (512 << 10)
   /// Bytes that a client's stream is owed and does not read, beyond which its requests have to wait.
   static let watchControlBytes = 256 << 10
   /// How often the watches of a core are gone through in a turn, before others have theirs.

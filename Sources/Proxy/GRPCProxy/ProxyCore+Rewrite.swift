@@ -172,11 +172,16 @@ extension ProxyCore {
 enum GRPCMessage {
   static let prefix = 5
 
+  /// The length that the first message says it has, without the prefix; nil while that is not there.
+  static func announced(_ bytes: UnsafeRawBufferPointer) -> Int? {
+    guard bytes.count >= prefix else { return nil }
+    return unsafe Int(UInt32(bigEndian: bytes.loadUnaligned(fromByteOffset: 1, as: UInt32.self)))
+  }
+
   /// The length of the first message, prefix included, if it is there in full.
   static func complete(_ bytes: UnsafeRawBufferPointer) -> Int? {
-    guard bytes.count >= prefix else { return nil }
-    let length = unsafe Int(UInt32(bigEndian: bytes.loadUnaligned(fromByteOffset: 1, as: UInt32.self)))
-    return bytes.count >= prefix + length ? prefix + length : nil
+    guard let length = unsafe announced(bytes), bytes.count >= prefix + length else { return nil }
+    return prefix + length
   }
 
   /// Leaves room for the prefix of a message that is appended next.

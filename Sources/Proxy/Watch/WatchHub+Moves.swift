@@ -67,7 +67,8 @@ extension WatchHub {
     var key = group.key
     key.kind = .live
     let next = find(key, wantsPrevious, stream.token, start: 0)
-    if case .canceled? = group.end?.reason { check(handle, stream, next) }
+    // The tokens of others were refused: this one has to show its own.
+    if case .refused? = group.end?.reason { check(handle, stream, next) }
     arrive(handle, at: next)
   }
 

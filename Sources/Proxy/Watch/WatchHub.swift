@@ -87,6 +87,8 @@ final class WatchHub {
 
   private var hasWork: Bool {
     !notices.isEmpty || !dirtyGroups.isEmpty || !dirtyStreams.isEmpty || !verdicts.isEmpty
+      // A client that takes more in the middle of a turn may leave nothing but these.
+      || !detours.isEmpty || !rejoins.isEmpty || !endings.isEmpty
   }
 
   private func applyNotices() {
@@ -268,7 +270,10 @@ final class WatchHub {
         nextNumber(), from: start, wantsPrevious: request.wantsPrevious)
     }
     let group = find(key, request.wantsPrevious, stream.token, start: start)
-    guard let handle = watchers.insert(Watcher(stream, group, request)) else { return nil }
+    guard let handle = watchers.insert(Watcher(stream, group, request)) else {
+      if group.watchers.isEmpty { left.append(group) }
+      return nil
+    }
     enter(group, handle)
     check(handle, stream, group)
     if group.state != nil { markDirty(group) }

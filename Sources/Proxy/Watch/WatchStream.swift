@@ -84,9 +84,17 @@ final class WatchStream: ClientSession {
       if isOpen { inbox.consume(length) }
     }
     guard isOpen else { return 0 }
+    if let length = unsafe GRPCMessage.announced(inbox.bytes), length > Limits.watchRequestBytes {
+      end(
+        .resourceExhausted,
+        "grpc: received message larger than max (\(length) vs. \(Limits.watchRequestBytes))", on: &connection)
+      return 0
+    }
     hub.markDirty(self)
     return credit()
   }
+
+  override var heldBytes: Int { inbox.count + control.count }
 
   /// A client that asks faster than it reads has to wait.
   func credit() -> Int {
@@ -162,6 +170,7 @@ final class WatchStream: ClientSession {
     }
     guard isSettled else { return false }
     if let refusal, case .status(let code, let words) = refusal.reason {
+      hub.remove(handle)
       hub.endLater(self, code, words)
       return true
     }
