@@ -75,7 +75,7 @@ static bool source(struct client *client) {
   return false;
 }
 
-// What a connection waits for now: input until its end, and room while there is something to send.
+// What a connection waits for: input until its end, and room while there is something to send.
 static bool step(struct client *client, bool writable) {
   if (writable && !source(client)) return false;
   bool receipt_due = client->ended && client->mode != MODE_SOURCE;

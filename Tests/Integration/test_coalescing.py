@@ -262,7 +262,9 @@ def test_as_etcd_itself(setting, key, name):
         sees([stream, others], log)
         base = log.events[0].revision - 1
         told.append([(*each[:4], each[4] and each[4] - base) for each in stream.told if not each[5]])
-    assert told[1] == told[0]
+    # Asked for without a watch, progress comes on a stream of its own: perhaps behind a later answer.
+    order = sorted if name == "progress without watches" else list
+    assert order(told[1]) == order(told[0])
 
 
 # Delivery

@@ -104,7 +104,7 @@ final class CacheKeeper {
     cache?.changed(self, in: revision)
   }
 
-  /// The watch is gone for now; it goes on from `position`.
+  /// The watch is interrupted; it goes on from `position`.
   func interrupted(_ now: Instant) {
     lastLive = lastGood(now)
     next = position

@@ -120,7 +120,7 @@ public import Reactor
     settle()
   }
 
-  /// After every visit to c-ares: watch what it waits for now, and make the calls that are due.
+  /// After every visit to c-ares: watch what it waits for, and make the calls that are due.
   private func settle() {
     sockets.arm()
     timers.cancel(timer)

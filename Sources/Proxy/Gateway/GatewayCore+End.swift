@@ -7,7 +7,7 @@ extension GatewayCore {
   /// A drained connection that is not waiting for an answer and has been quiet this long is closed at once.
   private static let quietMilliseconds: UInt64 = 500
 
-  /// Looks at what the directions have come to, once nothing more can be done for now.
+  /// Looks at what the directions have come to, once nothing more can be done without another event.
   func noticeEnd(_ session: inout Session, _ handle: Handle) {
     switch (session.up.outcome, session.down.outcome) {
     // Our own want of memory: both peers are well, and neither would ever hear of it.

@@ -10,7 +10,7 @@ public struct Flag<Options: FlagOptions>: Sendable {
   public let name: String
   /// What it does, in what unit, and when to change it: one line.
   public let usage: String
-  let placeholder: String
+  let valueName: String
   let implied: String?
   let choices: [String]
   let defaultText: String?
@@ -22,7 +22,7 @@ public struct Flag<Options: FlagOptions>: Sendable {
   ) {
     self.name = name
     self.usage = usage
-    placeholder = Value.placeholder
+    valueName = Value.valueName
     implied = Value.implied
     choices = Value.choices
     defaultText = Options()[keyPath: path].helpText

@@ -129,7 +129,7 @@ extension FlagSet {
   }
 
   private func row(_ flag: Flag<Options>) -> (head: String, text: String) {
-    let head = "      --\(flag.name)" + (flag.placeholder.isEmpty ? "" : " \(flag.placeholder)")
+    let head = "      --\(flag.name)" + (flag.valueName.isEmpty ? "" : " \(flag.valueName)")
     let choices = flag.choices.isEmpty ? "" : " [\(flag.choices.joined(separator: "|"))]"
     let standard = flag.defaultText.map { " (default \($0))" } ?? ""
     return (head, flag.usage + choices + standard)

@@ -1,7 +1,7 @@
 /// A type that a flag can fill from the command line.
 public protocol FlagValue: Sendable {
   /// The word help shows for the argument; empty if the flag takes none.
-  static var placeholder: String { get }
+  static var valueName: String { get }
   /// What the flag means when it stands alone; nil if it must have an argument.
   static var implied: String? { get }
   /// The words the flag takes, if it takes only these.
@@ -22,7 +22,7 @@ extension FlagValue {
 
 extension String: FlagValue {
   /// pflag's type word.
-  public static var placeholder: String { "string" }
+  public static var valueName: String { "string" }
   /// Quoted, as pflag does for texts.
   public var helpText: String? { isEmpty ? nil : GoText.quoted(self) }
   /// Any text will do; the last use counts.
@@ -31,7 +31,7 @@ extension String: FlagValue {
 
 extension Bool: FlagValue {
   /// A switch takes no detached argument.
-  public static var placeholder: String { "" }
+  public static var valueName: String { "" }
   /// `--name` alone switches on.
   public static var implied: String? { "true" }
   /// Shown only if the switch is on from the start.
@@ -44,7 +44,7 @@ extension Bool: FlagValue {
 
 extension Int: FlagValue {
   /// pflag's type word.
-  public static var placeholder: String { "int" }
+  public static var valueName: String { "int" }
   /// Shown unless zero.
   public var helpText: String? { self == 0 ? nil : "\(self)" }
   /// Takes the notations of Go's `strconv.ParseInt` with base 0.
@@ -55,7 +55,7 @@ extension Int: FlagValue {
 
 extension UInt: FlagValue {
   /// pflag's type word.
-  public static var placeholder: String { "uint" }
+  public static var valueName: String { "uint" }
   /// Shown unless zero.
   public var helpText: String? { self == 0 ? nil : "\(self)" }
   /// Takes the notations of Go's `strconv.ParseUint` with base 0.
@@ -66,7 +66,7 @@ extension UInt: FlagValue {
 
 extension UInt32: FlagValue {
   /// pflag's type word.
-  public static var placeholder: String { "uint32" }
+  public static var valueName: String { "uint32" }
   /// Shown unless zero.
   public var helpText: String? { self == 0 ? nil : "\(self)" }
   /// Takes the notations of Go's `strconv.ParseUint` with base 0.
@@ -77,7 +77,7 @@ extension UInt32: FlagValue {
 
 extension GoDuration: FlagValue {
   /// pflag's type word.
-  public static var placeholder: String { "duration" }
+  public static var valueName: String { "duration" }
   /// Shown unless zero.
   public var helpText: String? { self == .zero ? nil : description }
   /// Takes Go's duration syntax.
@@ -124,7 +124,7 @@ extension Int: FlagListElement {
 
 extension Array: FlagValue where Element: FlagListElement {
   /// The element's word for lists.
-  public static var placeholder: String { Element.listPlaceholder }
+  public static var valueName: String { Element.listPlaceholder }
   /// In brackets, unless empty.
   public var helpText: String? { isEmpty ? nil : "[\(map(\.listText).joined(separator: ","))]" }
   /// The first use replaces the default, later ones append, as pflag's slices do.
@@ -139,7 +139,7 @@ public protocol FlagChoice: FlagValue, CaseIterable, RawRepresentable where RawV
 
 extension FlagChoice {
   /// For the command line a choice is a text.
-  public static var placeholder: String { "string" }
+  public static var valueName: String { "string" }
   /// All the words.
   public static var choices: [String] { allCases.map(\.rawValue) }
   /// Quoted, as pflag does for texts.
