@@ -98,14 +98,15 @@ public enum Limits {
 
   /// Tokens and users whose principals are remembered.
   static let principals = 1 << 18
+  /// Tokens that a core finds again without asking.
+  static let tokensACore = 4096
 
   // Watches.
   /// Watchers a core has, and what a home core tells the others that they have not read yet.
   static let watchersACore = 1 << 22
   static let watchNotices = 4096
-  /// What etcd has said of a token or a permission is believed for so long; and of how many tokens a core knows.
+  /// What etcd has said of a token or a permission is believed for so long.
   static let authMemory = Instant.Span.seconds(1)
-  static let authMemories = 1 << 16
   /// Tokens of one principal that a group may try.
   static let watchTokens = 8
   /// Creates on one stream that etcd has not answered, and requests of a client's stream that wait.

@@ -250,6 +250,15 @@ def test_messages_without_end(proxy):
         assert client.read_until(lambda kind, flags, stream: (kind, stream) == (DATA, 3))
 
 
+def test_a_watch_request_that_is_too_long(others):
+    """It is read when it is there in full, but not for ever."""
+    with RawClient(others.address) as client:
+        client.send(frame(HEADERS, END_HEADERS, 1, head("/etcdserverpb.Watch/Watch")))
+        client.send(frame(DATA, 0, 1, struct.pack(">BI", 0, 3 << 20) + bytes(1000)))
+        found = client.read_until(lambda kind, *_: kind == HEADERS)
+        assert found[1] & END_STREAM
+
+
 def test_events_that_are_not_read_in_a_namespace(proxy, etcd):
     """A watch whose events are rewritten and not taken holds a bounded amount."""
     started = proxy("--namespace", "ns/", "--threads", "1")

@@ -73,26 +73,15 @@ extension ProxyCore {
     leaveRead(call)
     guard call.tries > 0, reads.isOn else { return }
     settleWrite(&call, nil)
-    if changesRights(call.method) {
+    if call.method.changesAuth {
       forgetRights()
       tellOthers { .flush }
-    }
-  }
-
-  private func changesRights(_ method: EtcdMethod) -> Bool {
-    switch method {
-    case .authEnable, .authDisable, .userAdd, .userDelete, .userChangePassword, .userGrantRole,
-      .userRevokeRole,
-      .roleAdd, .roleDelete, .roleGrantPermission, .roleRevokePermission:
-      true
-    default: false
     }
   }
 
   private func forgetRights() {
     reads.cache.flush()
     reads.flights.unshare()
-    reads.trust.removeAll()
   }
 
   /// Another core has something to say.

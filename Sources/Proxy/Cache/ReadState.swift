@@ -31,7 +31,6 @@ final class Reads {
   let flights: ReadFlights
   let feeds = KeeperFeeds()
   let indexes = ReadIndexes()
-  var trust = TokenTrust()
   /// Reads that are over, and those whose leader has gone: for the end of the turn.
   var finished: [FinishedRead] = []
   var orphaned: [Handle] = []

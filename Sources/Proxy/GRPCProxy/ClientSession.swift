@@ -92,23 +92,17 @@ extension ProxyCore {
     return true
   }
 
+  /// Compressed messages nobody can share: they are passed on.
   private func makeSession(_ call: borrowing Call, _ fields: HeaderList) -> ClientSession? {
-    switch call.method {
-    case .watch: makeWatchStream(call, fields)
+    let bypass = Bypass(fields)
+    guard bypass != .all, !fields.isCompressed else { return nil }
+    return switch call.method {
+    case .watch:
+      WatchStream(
+        watch, client: call.client, stream: call.stream, credentials(fields), isAlone: bypass == .watch)
     case .leaseKeepAlive: makeHeartbeatStream(call, fields)
     default: nil
     }
-  }
-
-  private func makeWatchStream(_ call: borrowing Call, _ fields: HeaderList) -> WatchStream? {
-    let bypass = Bypass(fields)
-    guard bypass != .all else { return nil }
-    let token = unsafe fields.value(of: .token) ?? fields.value(of: .authorization)
-    let leader = unsafe fields.value(of: .hasleader).map { unsafe $0.isEqual(to: "true") }
-    return unsafe WatchStream(
-      watch, client: call.client, stream: call.stream,
-      principal: principals.find(token ?? UnsafeRawBufferPointer(start: nil, count: 0)),
-      token: token.map { unsafe Array($0) } ?? [], requiresLeader: leader ?? false, isAlone: bypass == .watch)
   }
 
   /// Bytes of a client's stream that has a session.
@@ -133,5 +127,12 @@ extension ProxyCore {
     }
     touch(&connection, handle)
     forget(id, &connection)
+  }
+}
+
+extension HeaderList {
+  fileprivate var isCompressed: Bool {
+    guard let encoding = unsafe value(of: .grpcEncoding) else { return false }
+    return unsafe !encoding.isEqual(to: "identity")
   }
 }

@@ -397,10 +397,11 @@ final class EtcdClient {
     remove(connection, number)
   }
 
+  /// Closes the socket once the kernel has let go of it, and only then, and once: its number may be another's by now.
   private func remove(_ connection: Connection, _ number: UInt32) {
     guard connection.isEnded, !connection.isConnecting, !connection.transport.isInFlight else { return }
+    guard connections.removeValue(forKey: number) != nil else { return }
     core.kernel.close(connection.transport.descriptor)
-    connections[number] = nil
   }
 
   /// Notes that there may be something to send: it leaves at the end of the turn, all in one.

@@ -15,19 +15,22 @@ class OwnCall {
   let token: [UInt8]
   let requiresLeader: Bool
   let isPersistent: Bool
+  /// Another proxy on the way may not answer it out of its cache.
+  let bypassesCaches: Bool
   /// Nil before it began and after it has ended.
   fileprivate(set) var id: Handle?
   private var inbox: ByteBuffer
 
   init(
     _ core: ProxyCore, _ method: EtcdMethod, token: [UInt8] = [], requiresLeader: Bool = false,
-    isPersistent: Bool = false
+    isPersistent: Bool = false, bypassesCaches: Bool = false
   ) {
     self.core = core
     self.method = method
     self.token = token
     self.requiresLeader = requiresLeader
     self.isPersistent = isPersistent
+    self.bypassesCaches = bypassesCaches
     inbox = ByteBuffer(core.pool)
   }
 
@@ -148,6 +151,7 @@ extension ProxyCore {
       }
     }
     if own.requiresLeader { outgoing.append("hasleader", "true") }
+    if own.bypassesCaches { outgoing.append("ringway-bypass", "cache") }
     HeaderRecord.write(outgoing, into: &call.head)
     guard let id = calls.insert(call) else { return nil }
     starting.append(id)

@@ -12,6 +12,31 @@ struct Principal: Hashable, Sendable {
   static let nobody = Principal(number: 0)
 }
 
+/// Who a client's stream is, and what is shown to etcd on its account.
+struct Credentials: Sendable {
+  let principal: Principal
+  /// Empty if it shows none.
+  let token: [UInt8]
+  /// It wants to be told when there is no leader.
+  let requiresLeader: Bool
+}
+
+extension HeaderList {
+  /// The client's token: under the name that gRPC clients use, else under that of etcd's JSON gateway.
+  var clientToken: UnsafeRawBufferPointer? { unsafe value(of: .token) ?? value(of: .authorization) }
+}
+
+extension ProxyCore {
+  /// Who has sent these fields.
+  func credentials(_ fields: HeaderList) -> Credentials {
+    let token = unsafe fields.clientToken
+    return Credentials(
+      principal: unsafe token.map { unsafe principals.find($0) } ?? .nobody,
+      token: unsafe token.map { unsafe Array($0) } ?? [],
+      requiresLeader: unsafe fields.value(of: .hasleader)?.isEqual(to: "true") == true)
+  }
+}
+
 /// Which token is whose, learnt from the calls of Authenticate that pass through.
 final class Principals: Sendable {
   private struct State {
@@ -63,13 +88,8 @@ final class Principals: Sendable {
 
 /// One core's memory of the tokens that it meets again and again, so that it takes no lock for them.
 struct PrincipalCache {
-  private struct Entry {
-    var token: [UInt8]
-    var principal: Principal
-  }
-
   private let principals: Principals
-  private var entries: [Entry?] = Array(repeating: nil, count: 256)
+  private var known = TokenTable<Principal>()
   private var version: UInt64 = 0
 
   init(_ principals: Principals) { self.principals = principals }
@@ -80,13 +100,12 @@ struct PrincipalCache {
     let current = principals.version
     if current != version {
       version = current
-      for place in entries.indices { entries[place] = nil }
+      known.removeAll()
     }
-    let place = unsafe Int(truncatingIfNeeded: ByteHash.of(token) & 255)
-    if let entry = entries[place], unsafe entry.token.elementsEqual(token) { return entry.principal }
+    if let principal = unsafe known.find(token) { return principal }
     let bytes = unsafe Array(token)
     let principal = principals.find(bytes)
-    entries[place] = Entry(token: bytes, principal: principal)
+    known.set(bytes, principal)
     return principal
   }
 }

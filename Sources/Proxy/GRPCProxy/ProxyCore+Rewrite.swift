@@ -115,7 +115,7 @@ extension ProxyCore {
     var tokens = unsafe ProtoSequence(of: 2, in: message)
     while let token = unsafe try? tokens.next() {
       unsafe shared.principals.learn(token: Array(token), user: call.user)
-      unsafe watch.auth.accepted(Array(token), now, shared)
+      unsafe acceptedTokens.accepted(token, asked: now, shared)
     }
   }
 

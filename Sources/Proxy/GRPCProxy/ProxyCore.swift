@@ -96,6 +96,7 @@ final class ProxyCore: Core, Acceptor.Host {
   private var watchTimer = TimerWheel.Timer.none
   private var watchDue = Instant.distantFuture
   var principals: PrincipalCache
+  var acceptedTokens = AcceptedTokens()
   private(set) lazy var heartbeats = HeartbeatDesk(self)
   let reads: Reads
   /// Calls for which there was none.

@@ -62,7 +62,7 @@ final class HeartbeatBatcher {
   /// What there is for a core, to be sent.
   func mail(to core: Int) -> HeartbeatMail? { bags[core].close() }
 
-  private func join(_ core: Int, _ stream: Handle, _ join: HeartbeatMail.Join) {
+  private func join(_ core: Int, _ stream: Handle, _ join: Credentials) {
     let key = HeartbeatLine.Key(principal: join.principal, requiresLeader: join.requiresLeader)
     let line = lines[key] ?? HeartbeatLine(key, seed: seed)
     lines[key] = line

@@ -30,7 +30,7 @@ final class HeartbeatDesk {
 
   // MARK: From streams
 
-  func open(_ stream: HeartbeatStream, _ join: HeartbeatMail.Join) {
+  func open(_ stream: HeartbeatStream, _ join: Credentials) {
     let number = streams.insert(stream)
     while generations.count <= Int(number) { generations.append(0) }
     generations[Int(number)] &+= 1
@@ -142,25 +142,11 @@ private final class HeartbeatFeeds {
 extension ProxyCore {
   /// Answers a client's heartbeats from a stream that many share, unless it asks for one of its own.
   ///
-  /// A strict namespace looks each lease up before it lets a heartbeat through, and nobody can share a stream of compressed
-  /// messages.
+  /// A strict namespace looks each lease up before it lets a heartbeat through.
   func makeHeartbeatStream(_ call: borrowing Call, _ fields: HeaderList) -> ClientSession? {
-    guard !call.rewrites, Bypass(fields) != .all, !fields.isCompressed else { return nil }
-    let token = unsafe fields.value(of: .token) ?? fields.value(of: .authorization)
-    let isRequired = unsafe fields.value(of: .hasleader)?.isEqual(to: "true") == true
+    guard !call.rewrites else { return nil }
     let stream = HeartbeatStream(heartbeats, client: call.client, stream: call.stream)
-    heartbeats.open(
-      stream,
-      HeartbeatMail.Join(
-        principal: unsafe token.map { unsafe principals.find($0) } ?? .nobody, requiresLeader: isRequired,
-        token: unsafe token.map { unsafe Array($0) } ?? []))
+    heartbeats.open(stream, credentials(fields))
     return stream
-  }
-}
-
-extension HeaderList {
-  fileprivate var isCompressed: Bool {
-    guard let encoding = unsafe value(of: .grpcEncoding) else { return false }
-    return unsafe !encoding.isEqual(to: "identity")
   }
 }

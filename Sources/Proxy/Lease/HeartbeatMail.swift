@@ -16,13 +16,6 @@ final class HeartbeatMail: @unchecked Sendable {
     let lease: Int64
   }
 
-  /// Who a stream is.
-  struct Join {
-    let principal: Principal
-    let requiresLeader: Bool
-    let token: [UInt8]
-  }
-
   /// To a stream.
   struct Reply {
     enum Kind { case answer, end }
@@ -40,7 +33,7 @@ final class HeartbeatMail: @unchecked Sendable {
   }
 
   var notes: [Note] = []
-  var joins: [Join] = []
+  var joins: [Credentials] = []
   var replies: [Reply] = []
   var answers: [HeartbeatAnswer] = []
   var ends: [End] = []

@@ -12,7 +12,7 @@ extension WatchHub {
     core.shared.counters.add(.watchCatchUps, core: core.index)
     var liveKey = wish.group.key
     liveKey.kind = .live
-    let live = find(liveKey, wish.previous, wish.stream.token, start: 0)
+    let live = find(liveKey, wish.previous, wish.stream.credentials.token, start: 0)
     if live.state != nil, live !== wish.group, wish.floor >= live.reach(wantsPrevious: wish.previous) {
       return arrive(handle, at: live)
     }
@@ -23,7 +23,7 @@ extension WatchHub {
     if let open { return arrive(handle, at: open) }
     var key = liveKey
     key.kind = .catchUp(nextNumber(), from: wish.floor, wantsPrevious: wish.previous)
-    let group = find(key, wish.previous, wish.stream.token, start: 0)
+    let group = find(key, wish.previous, wish.stream.credentials.token, start: 0)
     group.target = live
     live.catchUps.removeAll { $0.end != nil || $0.watchers.isEmpty }
     live.catchUps.append(group)
@@ -66,7 +66,7 @@ extension WatchHub {
     guard let (group, wantsPrevious, stream) = wish else { return }
     var key = group.key
     key.kind = .live
-    let next = find(key, wantsPrevious, stream.token, start: 0)
+    let next = find(key, wantsPrevious, stream.credentials.token, start: 0)
     // The tokens of others were refused: this one has to show its own.
     if case .refused? = group.end?.reason { check(handle, stream, next) }
     arrive(handle, at: next)
@@ -85,6 +85,6 @@ extension WatchHub {
     var key = wish.key
     key.kind = .own(
       nextNumber(), from: wish.floor, wantsPrevious: wish.previous)
-    arrive(handle, at: find(key, wish.previous, wish.stream.token, start: wish.floor))
+    arrive(handle, at: find(key, wish.previous, wish.stream.credentials.token, start: wish.floor))
   }
 }

@@ -16,7 +16,6 @@ final class WatchHub {
   private var rejoins: [Handle] = []
   private var endings: [(WatchStream, GRPCStatus.Code, [UInt8])] = []
   private var askers: [WatchStream] = []
-  var auth = AuthMemory()
   var checks: [PermissionCheck.Key: PermissionCheck] = [:]
   var verdicts: [(waiting: [Handle], isAllowed: Bool)] = []
   /// Groups that are over, or have met the live one, and may have watchers that are behind.
@@ -124,7 +123,7 @@ final class WatchHub {
       group.stands(state, afterQuestion: lastQuestion)
       if isFirst {
         group.permitted(core.now, core.shared)
-        if group.key.principal == .nobody { auth.accepted([], core.now, core.shared) }
+        if group.key.principal == .nobody { nobodyAccepted() }
       }
       if kind == .progress { group.progressRevision = state.header.revision }
       markDirty(group)
@@ -262,14 +261,16 @@ final class WatchHub {
   /// Takes a new watcher in; nil when there is no room.
   func join(_ stream: WatchStream, _ request: WatchCreateRequest, isAlone: Bool) -> Handle? {
     let range = WatchRange(key: request.key, end: request.rangeEnd)
-    var key = GroupKey(range: range, principal: stream.principal, requiresLeader: stream.requiresLeader)
+    var key = GroupKey(
+      range: range, principal: stream.credentials.principal, requiresLeader: stream.credentials.requiresLeader
+    )
     let start = request.startRevision
     let isGone = start > 0 && start < core.shared.compacted.load(ordering: .relaxed)
     if isAlone || range.isEmpty || start < 0 || isGone {
       key.kind = .own(
         nextNumber(), from: start, wantsPrevious: request.wantsPrevious)
     }
-    let group = find(key, request.wantsPrevious, stream.token, start: start)
+    let group = find(key, request.wantsPrevious, stream.credentials.token, start: start)
     guard let handle = watchers.insert(Watcher(stream, group, request)) else {
       if group.watchers.isEmpty { left.append(group) }
       return nil
@@ -430,8 +431,9 @@ final class WatchHub {
         home,
         .progress(
           WatchQuestion(
-            number: lastQuestion, principal: stream.principal, requiresLeader: stream.requiresLeader,
-            token: stream.token, isEmpty: isEmpty)))
+            number: lastQuestion, principal: stream.credentials.principal,
+            requiresLeader: stream.credentials.requiresLeader,
+            token: stream.credentials.token, isEmpty: isEmpty)))
     }
     return (homes.count, first)
   }

@@ -3,33 +3,6 @@ internal import Reactor
 /// etcd checks a permission when a watch is made, so whoever joins a group that exists has to be let in by etcd too: by a small
 /// read of the same keys with the client's own token. What etcd has said is remembered for a moment, and forgotten when
 /// a call that passes through changes users, roles or permissions.
-struct AuthMemory {
-  private var tokens: [[UInt8]: Instant] = [:]
-  private var version: UInt64 = 0
-
-  /// etcd has accepted the token.
-  mutating func accepted(_ token: [UInt8], _ now: Instant, _ shared: ProxyShared) {
-    refresh(shared)
-    if tokens.count >= Limits.authMemories { tokens.removeAll(keepingCapacity: true) }
-    tokens[token] = now
-    if token.isEmpty { shared.authWasOff.store(now.nanoseconds, ordering: .relaxed) }
-  }
-
-  /// Whether it lately has.
-  mutating func isAccepted(_ token: [UInt8], _ now: Instant, _ shared: ProxyShared) -> Bool {
-    refresh(shared)
-    return tokens[token].map { now - $0 < Limits.authMemory } ?? false
-  }
-
-  private mutating func refresh(_ shared: ProxyShared) {
-    let current = shared.authVersion.load(ordering: .acquiring)
-    guard current != version else { return }
-    version = current
-    tokens.removeAll()
-  }
-}
-
-/// The question whether a token may read a range, for all watchers that wait for the same answer.
 final class PermissionCheck: OwnCall {
   struct Key: Hashable {
     let range: WatchRange
@@ -37,13 +10,15 @@ final class PermissionCheck: OwnCall {
   }
 
   let key: Key
+  let askedAt: Instant
   private unowned let hub: WatchHub
   var waiting: [Handle] = []
 
   init(_ key: Key, _ hub: WatchHub) {
     self.key = key
     self.hub = hub
-    super.init(hub.core, .range, token: key.token)
+    askedAt = hub.core.now
+    super.init(hub.core, .range, token: key.token, bypassesCaches: true)
   }
 
   override func opened() {
@@ -68,7 +43,7 @@ extension WatchHub {
   func check(_ handle: Handle, _ stream: WatchStream, _ group: LocalGroup) {
     guard group.key.isShared, !isKnown(stream, group) else { return }
     _ = watchers.edit(handle) { $0.flags.insert(.isUnchecked) }
-    let key = PermissionCheck.Key(range: group.key.range, token: stream.token)
+    let key = PermissionCheck.Key(range: group.key.range, token: stream.credentials.token)
     if let check = checks[key] {
       check.waiting.append(handle)
       return
@@ -81,18 +56,29 @@ extension WatchHub {
 
   private func isKnown(_ stream: WatchStream, _ group: LocalGroup) -> Bool {
     let (now, shared) = (core.now, core.shared)
-    if stream.token.isEmpty {
+    if stream.credentials.token.isEmpty {
       let off = Instant(nanoseconds: shared.authWasOff.load(ordering: .relaxed))
       if off <= now, now - off < Limits.authMemory { return true }
     }
-    guard auth.isAccepted(stream.token, now, shared) else { return false }
+    let isAccepted = unsafe stream.credentials.token.withUnsafeBytes { token in
+      unsafe core.acceptedTokens.contains(token, now, within: Limits.authMemory, shared)
+    }
+    guard isAccepted else { return false }
     // A group that does not stand yet will, if etcd lets its principal.
     return group.state == nil || group.isPermitted(now, shared)
   }
 
+  /// etcd has taken a call without a token: it asks for none.
+  func nobodyAccepted() { core.shared.authWasOff.store(core.now.nanoseconds, ordering: .relaxed) }
+
   func answered(_ check: PermissionCheck, isAllowed: Bool) {
     if checks[check.key] === check { checks[check.key] = nil }
-    if isAllowed { auth.accepted(check.key.token, core.now, core.shared) }
+    if isAllowed {
+      if check.key.token.isEmpty { nobodyAccepted() }
+      unsafe check.key.token.withUnsafeBytes { token in
+        unsafe core.acceptedTokens.accepted(token, asked: check.askedAt, core.shared)
+      }
+    }
     // A connection to etcd may be under edit: the rest is done at the end of the turn.
     verdicts.append((check.waiting, isAllowed))
   }

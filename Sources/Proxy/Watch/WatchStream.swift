@@ -9,9 +9,7 @@ final class WatchStream: ClientSession {
     case progress
   }
 
-  let principal: Principal
-  let token: [UInt8]
-  let requiresLeader: Bool
+  let credentials: Credentials
   /// The client wants no watch shared (`ringway-bypass`).
   private let isAlone: Bool
   // Strong, unlike the core: a count that goes up and down for each event would cost more than all the rest.
@@ -55,13 +53,10 @@ final class WatchStream: ClientSession {
   }
 
   init(
-    _ hub: WatchHub, client: Handle, stream: UInt32, principal: Principal, token: [UInt8],
-    requiresLeader: Bool, isAlone: Bool
+    _ hub: WatchHub, client: Handle, stream: UInt32, _ credentials: Credentials, isAlone: Bool
   ) {
     self.hub = hub
-    self.principal = principal
-    self.token = token
-    self.requiresLeader = requiresLeader
+    self.credentials = credentials
     self.isAlone = isAlone
     inbox = ByteBuffer(hub.core.pool)
     control = ByteBuffer(hub.core.pool)
@@ -211,7 +206,7 @@ final class WatchStream: ClientSession {
   /// The group's tokens are refused, but not ours.
   func mayTryItself(_ end: WatchEnd) -> Bool {
     guard case .refused(_, _, let tokens) = end.reason else { return false }
-    return !tokens.contains(token)
+    return !tokens.contains(credentials.token)
   }
 
   private func cancel(_ id: Int64) {

@@ -118,8 +118,12 @@ open class Kernel {
   /// A connection that waits in the listener's queue, or a negative errno (`EAGAIN` when there is none).
   open func acceptNow(_ listener: Int32) -> Int32 { rw_accept(listener) }
 
-  /// Closes the descriptor. Operations on it must have ended.
-  open func close(_ descriptor: Int32) { Glibc.close(descriptor) }
+  /// Closes the descriptor, once. Operations on it must have ended.
+  open func close(_ descriptor: Int32) {
+    let result = Glibc.close(descriptor)
+    // The second time it may be the number of somebody else's connection.
+    precondition(result == 0 || errno != EBADF, "a descriptor was closed twice")
+  }
 
   /// Closes the descriptor so that the peer gets a reset instead of an orderly end.
   open func reset(_ descriptor: Int32) {

@@ -60,7 +60,7 @@ final class HeartbeatBench {
     count += 1
     let mail = bag.mail()
     mail.notes.append(.init(kind: .join, stream: name, sequence: UInt32(mail.joins.count), lease: 0))
-    mail.joins.append(.init(principal: .nobody, requiresLeader: leader, token: token))
+    mail.joins.append(.init(principal: .nobody, token: token, requiresLeader: leader))
     return name
   }
 

@@ -128,7 +128,7 @@ final class HeartbeatModel {
     let mail = bags[core].mail()
     mail.notes.append(.init(kind: .join, stream: name, sequence: UInt32(mail.joins.count), lease: 0))
     mail.joins.append(
-      .init(principal: key.principal, requiresLeader: key.requiresLeader, token: token))
+      .init(principal: key.principal, token: token, requiresLeader: key.requiresLeader))
   }
 
   private func principal(_ user: UInt32) -> Principal {
