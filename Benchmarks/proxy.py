@@ -19,23 +19,36 @@ import sys
 import tempfile
 import time
 
+import heartbeats
 import relays
 
 RESULTS = relays.ROOT / "Benchmarks" / "results"
 VALUE = 256
 IDLE = {"plain": 2000, "tls": 500}
 
-# name: (title, connections, in flight on each, requests, requests of --quick)
+# name: (title, connections, in flight on each, requests, requests of --quick, target for CPU, serializable)
 LOADS = {
-    "read64": ("Read, 64 in flight", 1, 64, 60_000, 20_000),
-    "read1": ("Read, 1 in flight", 1, 1, 10_000, 4_000),
-    "read100": ("Read, 100 connections, 1 in flight each", 100, 1, 40_000, 15_000),
+    "read64": ("Read, 64 in flight", 1, 64, 60_000, 20_000, 0.15, False),
+    "read1": ("Read, 1 in flight", 1, 1, 10_000, 4_000, 0.15, False),
+    "read100": ("Read, 100 connections, 1 in flight each", 100, 1, 40_000, 15_000, None, False),
+    "cached64": ("Cached read, 64 in flight", 1, 64, 60_000, 20_000, 0.12, True),
 }
+LEASES, LEASE_STREAMS, LEASE_SECONDS, LEASE_TARGET = 3000, 30, 20, 0.10
+
+
+def grpc_proxy(program, *flags):
+    return lambda listen, endpoint, extra: [
+        str(program), "grpc-proxy", "start", f"--listen-addr={listen}", f"--endpoints={endpoint}",
+        f"--advertise-client-url={listen}", *flags, *extra]
+
+
+# The floor passes bytes on and understands none: no proxy that reads the calls can do with less.
 PROXIES = {
-    "ringway": lambda extra: [str(relays.RINGWAY), "grpc-proxy", "start", "--io-backend=io_uring", *extra],
-    "ringway-epoll": lambda extra: [str(relays.RINGWAY), "grpc-proxy", "start", "--io-backend=epoll", *extra],
-    "ringway-1core": lambda extra: [str(relays.RINGWAY), "grpc-proxy", "start", "--threads=1", *extra],
-    "etcd": lambda extra: ["etcd", "grpc-proxy", "start", *extra],
+    "ringway": grpc_proxy(relays.RINGWAY, "--io-backend=io_uring"),
+    "ringway-epoll": grpc_proxy(relays.RINGWAY, "--io-backend=epoll"),
+    "ringway-1core": grpc_proxy(relays.RINGWAY, "--threads=1"),
+    "etcd": grpc_proxy("etcd"),
+    "floor": lambda listen, endpoint, _: relays.floor("floor_copy")(listen, endpoint),
 }
 
 
@@ -73,18 +86,16 @@ class Proxy(relays.Relay):
     def __init__(self, name, endpoint, *extra):
         self.name = name
         self.address = f"127.0.0.1:{relays.free_port()}"
-        arguments = [f"--endpoints={endpoint}", f"--listen-addr={self.address}",
-                     f"--advertise-client-url={self.address}", *extra]
         with open(relays.SCRATCH / f"proxy-{name}.log", "ab") as log:
-            self.process = relays.spawn(PROXIES[name](arguments), stdin=subprocess.DEVNULL, stdout=log,
+            self.process = relays.spawn(PROXIES[name](self.address, endpoint, extra), stdin=subprocess.DEVNULL, stdout=log,
                                         stderr=log, cwd=relays.SCRATCH)
         wait_for_port(self.address, self.process)
         time.sleep(0.3)
 
 
-def request_file(folder, key):
-    body = b"\x0a" + bytes([len(key)]) + key
-    path = pathlib.Path(folder) / "request.bin"
+def request_file(folder, key, is_serializable):
+    body = b"\x0a" + bytes([len(key)]) + key + (b"\x38\x01" if is_serializable else b"")
+    path = pathlib.Path(folder) / f"request-{int(is_serializable)}.bin"
     path.write_bytes(b"\0" + struct.pack(">I", len(body)) + body)
     return str(path)
 
@@ -187,23 +198,30 @@ def verdict(value, target):
 
 def report(found, versions):
     lines = ["# gRPC proxy benchmark", "", versions, "",
-             "CPU is user and system time of the proxy's process a call; medians [smallest to largest].", "",
-             "| Figure | Ringway | etcd | Ratio | Target | Verdict |", "|---|---|---|---|---|---|"]
-    for name, (title, *_) in LOADS.items():
+             "CPU is user and system time of the proxy's process a call; medians [smallest to largest]. The floor is a "
+             "minimal program that passes the bytes on with io_uring, without reading them.", "",
+             "| Figure | Ringway | etcd | Ratio | Target | Verdict | Floor | Floor of etcd |",
+             "|---|---|---|---|---|---|---|---|"]
+    for name, (title, *_, cpu, _) in LOADS.items():
         ours, theirs = found[name]["ringway"], found[name]["etcd"]
-        for key, unit, target in (("cpu_us", "CPU µs", 0.15), ("p50_us", "p50 µs", 1), ("p99_us", "p99 µs", 1)):
+        for key, unit, target in (("cpu_us", "CPU µs", cpu), ("p50_us", "p50 µs", 1), ("p99_us", "p99 µs", 1)):
             ratio = median(ours, key) / median(theirs, key)
-            goal = "-" if name == "read100" and key == "cpu_us" else f"≤ {target}"
-            word = "" if goal == "-" else verdict(ratio, target)
-            lines.append(f"| {title}: {unit} | {spread(ours, key)} | {spread(theirs, key)} | {ratio:.2f} | {goal} | {word} |")
+            goal, word = (f"≤ {target}", verdict(ratio, target)) if target else ("-", "")
+            floor = median(found[name]["floor"], key)
+            lines.append(f"| {title}: {unit} | {spread(ours, key)} | {spread(theirs, key)} | {ratio:.2f} | {goal} | {word} "
+                         f"| {floor:.1f} | {floor / median(theirs, key):.2f} |")
+    ours, theirs = found["heartbeats"]["ringway"], found["heartbeats"]["etcd"]
+    ratio = median(ours, "cpu_us") / median(theirs, "cpu_us")
+    lines.append(f"| Heartbeat, {LEASES} leases on {LEASE_STREAMS} streams: CPU µs | {spread(ours, 'cpu_us')} | "
+                 f"{spread(theirs, 'cpu_us')} | {ratio:.2f} | ≤ {LEASE_TARGET} | {verdict(ratio, LEASE_TARGET)} | | |")
     for kind, limit in (("plain", 5), ("tls", 40)):
         ours, theirs = found[f"idle-{kind}"]["ringway"], found[f"idle-{kind}"]["etcd"]
         value = median(ours, "KiB")
         lines.append(f"| Idle connection, {kind}: KiB | {spread(ours, 'KiB')} | {spread(theirs, 'KiB')} | "
-                     f"{value / median(theirs, 'KiB'):.2f} | ≤ {limit} KiB | {verdict(value, limit)} |")
+                     f"{value / median(theirs, 'KiB'):.2f} | ≤ {limit} KiB | {verdict(value, limit)} | | |")
     ours, theirs = found["large"]["ringway"], found["large"]["etcd"]
     lines.append(f"| 100 MB range: MiB more at most | {spread(ours, 'MiB')} | {spread(theirs, 'MiB')} | "
-                 f"{median(ours, 'MiB') / median(theirs, 'MiB'):.2f} | constant | |")
+                 f"{median(ours, 'MiB') / median(theirs, 'MiB'):.2f} | constant | | | |")
     lines += ["", "| Load | " + " | ".join(PROXIES) + " |", "|---|" + "---|" * len(PROXIES)]
     for name, (title, *_) in LOADS.items():
         for key, unit in (("cpu_us", "CPU µs"), ("per_second", "calls/s"), ("p50_us", "p50 µs"), ("p99_us", "p99 µs")):
@@ -230,8 +248,8 @@ def main():
     with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as folder, \
             contextlib.closing(Etcd(folder + "/etcd")) as etcd:
         fill(etcd)
-        body = request_file(folder, b"bench")
-        for name, (title, connections, streams, requests, fewer) in LOADS.items():
+        for name, (title, connections, streams, requests, fewer, _, is_serializable) in LOADS.items():
+            body = request_file(folder, b"bench", is_serializable)
             found[name] = {proxy: [] for proxy in PROXIES}
             for number in range(runs):
                 order = list(PROXIES)[number % len(PROXIES):] + list(PROXIES)[:number % len(PROXIES)]
@@ -242,6 +260,14 @@ def main():
                             run_load(running, body, connections, streams, fewer if options.quick else requests))
             for proxy, all_runs in found[name].items():
                 print(f"{title}: {proxy}: CPU {spread(all_runs, 'cpu_us')} µs, p99 {spread(all_runs, 'p99_us')} µs")
+        leases = heartbeats.grant(etcd.address, LEASES)
+        found["heartbeats"] = {proxy: [] for proxy in ("ringway", "etcd")}
+        for proxy, all_runs in found["heartbeats"].items():
+            for _ in range(1 if options.quick else 3):
+                with contextlib.closing(Proxy(proxy, etcd.address)) as running:
+                    all_runs.append(heartbeats.run(running, leases, LEASE_STREAMS, LEASE_SECONDS))
+            print(f"Heartbeats: {proxy}: CPU {spread(all_runs, 'cpu_us')} µs, "
+                  f"unanswered {max(run['unanswered'] for run in all_runs)}")
         for kind, extra in (("plain", []), ("tls", certificates(folder))):
             found[f"idle-{kind}"] = {proxy: [] for proxy in ("ringway", "etcd")}
             for proxy, all_runs in found[f"idle-{kind}"].items():

@@ -41,11 +41,12 @@ ALL = ("ringway", "etcd-3.5", "etcd-3.4", "floor")
 
 class Scenario:
     """Watchers as connections x streams x watchers, events a second and how many (`fewer` with --quick); the targets are
-    limits of Ringway's CPU, p99 of the added latency and memory: {figure: {peer or None for absolute: limit}}."""
+    limits of Ringway's CPU, p99 of the added latency and memory: {figure: {peer or None for absolute: limit}}. `stuck` of the
+    connections read nothing until all others have everything."""
 
-    def __init__(self, title, shape, rate, events, fewer, targets, peers=ALL, quick=True):
+    def __init__(self, title, shape, rate, events, fewer, targets, peers=ALL, quick=True, stuck=0):
         self.title, self.shape, self.rate, self.events, self.fewer = title, shape, rate, events, fewer
-        self.targets, self.peers, self.quick = targets, peers, quick
+        self.targets, self.peers, self.quick, self.stuck = targets, peers, quick, stuck
 
     @property
     def watchers(self):
@@ -69,6 +70,10 @@ SCENARIOS = {
     "many": Scenario("100,000 watchers on 100 connections", (100, 1, 1000), 3, 12, 6, {"bytes": {None: 200}}, quick=False),
     "million": Scenario("1,000,000 watchers on 100 connections", (100, 10, 1000), 0.5, 5, 3, {"bytes": {None: 200}},
                         ("ringway", "floor"), quick=False),
+    "all-read": Scenario("1,000 watchers on 10 connections, 1,000 events/s", (10, 1, 100), 1000, 5000, 1000, {},
+                         ("ringway",)),
+    "one-stuck": Scenario("the same, and 1 of the 10 connections does not read", (10, 1, 100), 1000, 5000, 1000, {},
+                          ("ringway",), stuck=1),
     **{f"growth{10 ** power}": growth(10 ** power) for power in range(1, 6)},
 }
 
@@ -118,7 +123,7 @@ def run(scenario, name, etcd, key, quick):
             [str(LOAD), "--addr", peer.address, "--etcd", target, "--key", key, "--connections", str(connections),
              "--streams", str(streams), "--watchers", str(watchers), "--size", str(SIZE), "--rate", str(scenario.rate),
              "--events", str(scenario.fewer if quick else scenario.events),
-             "--warm-up", str(min(WARM_UP, 1 + scenario.fewer // 10))],
+             "--warm-up", str(min(WARM_UP, 1 + scenario.fewer // 10)), "--stuck", str(scenario.stuck)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         try:
             if process.stdout.readline() != "READY\n":
@@ -129,12 +134,17 @@ def run(scenario, name, etcd, key, quick):
             process.stdin.write("\n")
             process.stdin.flush()
             line = process.stdout.readline()
+            grown = peer.memory()["VmRSS"] - memory
+            if line == "STUCK\n":
+                process.stdin.write("\n")
+                process.stdin.flush()
+                line = process.stdout.readline()
             spent = peer.cpu()[0] - before
             found = json.loads(line)
         finally:
             relays.end(process)
     found.update(cpu_s=spent, cpu_us=spent / max(found["deliveries"], 1) * 1e6,
-                 bytes=(memory - before_memory) / scenario.watchers, memory=memory)
+                 bytes=(memory - before_memory) / scenario.watchers, memory=memory, grown_mib=grown / 2**20)
     if name != "floor":  # the client has a watcher of its own at etcd, too
         found.update(upstream_watchers=held[0] - before_upstream[0] - 1,
                      upstream_streams=held[1] - before_upstream[1] - 1,
@@ -155,7 +165,7 @@ FIGURES = {
     "added_p50_us": ("Later than etcd's own watch, p50 µs", 0), "added_p99_us": ("Later than etcd's own watch, p99 µs", 0),
     "bytes": ("Memory a watcher, bytes", 0), "upstream_watchers": ("Watchers at etcd", 0),
     "upstream_streams": ("Watch streams at etcd", 0), "missing": ("Events missing", 0),
-    "disorder": ("Events out of order or twice", 0), "seconds": ("Seconds from first Put to last delivery", 2),
+    "disorder": ("Events out of order or twice", 0), "grown_mib": ("More memory after the events, MiB", 1), "seconds": ("Seconds from first Put to last delivery", 2),
     "create_seconds": ("Seconds until all watchers stood", 2),
 }
 
@@ -192,6 +202,11 @@ def verdicts(data):
         share = middle(many, "cpu_us") / middle(few, "cpu_us")
         lines.append(f"| 100,000 watchers beside 10 | CPU µs a delivery | {middle(many, 'cpu_us'):.3f} | 10 watchers: "
                      f"{middle(few, 'cpu_us'):.3f} | ≤ 1 of it | {share:.3f}, {proxy.verdict(share, 1)} |")
+    reading, stuck = (data["found"].get(name, {}).get("ringway") for name in ("all-read", "one-stuck"))
+    if reading and stuck:
+        share = middle(stuck, "p99_us") / middle(reading, "p99_us")
+        lines.append(f"| 1 of 10 connections stuck beside none | p99 µs of the others | {middle(stuck, 'p99_us'):.0f} | all "
+                     f"read: {middle(reading, 'p99_us'):.0f} | ≤ 1.1 of it | {share:.2f}, {proxy.verdict(share, 1.1)} |")
     fewer, more = (data["found"].get(name, {}).get("ringway") for name in ("many", "million"))
     if fewer and more:
         one = (middle(more, "bytes") * 1e6 - middle(fewer, "bytes") * 1e5) / 9e5

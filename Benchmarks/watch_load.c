@@ -2,7 +2,9 @@
 // straight to etcd. Every value begins with the time of its Put and a number, so latency is known. Each watcher's events are
 // checked to come once and in the order of revisions, which need not be that of the Puts, as several are under way at a time.
 //
-// Prints READY when all watchers stand, begins to write at a line on stdin, ends with one line of JSON.
+// Prints READY when all watchers stand, begins to write at a line on stdin, ends with one line of JSON. With --stuck the
+// first connections read nothing while the events come; when all others have theirs it prints STUCK, waits for a line on
+// stdin, and then reads what those have missed.
 #include <getopt.h>
 #include <poll.h>
 #include <pthread.h>
@@ -21,7 +23,7 @@ static struct {
   struct sockaddr_in address, etcd;
   const char *key;
   bool prefix;
-  uint32_t connections, streams, watchers, size, warm_up;
+  uint32_t connections, streams, watchers, size, warm_up, stuck;
   uint64_t events;
   double rate, patience;
 } options = {.key = "watched", .connections = 1, .streams = 1, .watchers = 1, .size = 256, .events = 100,
@@ -37,7 +39,7 @@ struct stream {
 
 struct connection {
   int fd;
-  bool greeted, waits_for_room, probe;
+  bool greeted, waits_for_room, probe, stuck;
   uint32_t carried, waiting, capacity, peer_window;
   uint8_t *carry, *output;
   int64_t window, consumed;
@@ -272,6 +274,7 @@ static void deliver(struct connection *c, uint64_t *last, uint64_t revision, con
   }
   *last = revision;
   seen.delivered++;
+  if (c->stuck) return;
   seen.final = seen.now;
   if (number <= options.warm_up) return;
   histogram_add(&seen.latency, seen.now - sent);
@@ -443,21 +446,45 @@ static uint64_t watchers_in_all(void) {
   return (uint64_t)options.connections * options.streams * options.watchers;
 }
 
-// Until everything written was delivered, or nothing has come for as long as patience lasts.
-static void await_events(uint64_t events) {
+// Until there are so many deliveries of the events that are written, or none has come for as long as patience lasts.
+static void await_events(uint64_t events, uint64_t deliveries) {
   uint64_t last = now_ns(), before = seen.delivered;
-  while (seen.delivered < events * watchers_in_all() || (probing && events > 0 && !probed[events])) {
+  while (seen.delivered < deliveries || (probing && events > 0 && !probed[events])) {
     turn(100);
     if (seen.delivered != before || written < events) before = seen.delivered, last = now_ns();
     if ((double)(now_ns() - last) > options.patience * 1e9) break;
   }
 }
 
-static void run_writer(void *(*part)(void *), uint64_t events) {
+static void run_writer(void *(*part)(void *), uint64_t events, uint64_t deliveries) {
   pthread_t thread;
   if (pthread_create(&thread, NULL, part, NULL) != 0) die("no thread");
-  await_events(events);
+  await_events(events, deliveries);
   pthread_join(thread, NULL);
+}
+
+static void await_line(void) {
+  // A turn now and then while the other side measures, as it may send pings.
+  for (struct pollfd input = {.fd = 0, .events = POLLIN}; poll(&input, 1, 0) == 0;) turn(20);
+  char line[2];
+  if (!fgets(line, sizeof line, stdin)) die("stdin was closed");
+}
+
+// The run proper, in which those that are stuck have the events of the warm-up and get no more before its end.
+static void run(struct connection *all) {
+  for (uint32_t i = 0; i < options.stuck; i++) {
+    all[i].stuck = true;
+    watch(poller, EPOLL_CTL_DEL, all[i].fd, 0, &all[i]);
+  }
+  uint64_t everything = most_events * watchers_in_all();
+  uint64_t missed = options.events * options.stuck * options.streams * options.watchers;
+  run_writer(write_run, most_events, everything - missed);
+  if (!options.stuck) return;
+  puts("STUCK");
+  fflush(stdout);
+  await_line();
+  for (uint32_t i = 0; i < options.stuck; i++) watch(poller, EPOLL_CTL_ADD, all[i].fd, EPOLLIN, &all[i]);
+  await_events(most_events, everything);
 }
 
 static void report(double creating) {
@@ -480,7 +507,8 @@ static void read_options(int count, char **arguments) {
   static const struct option known[] = {
       {"addr", 1, 0, 'a'},     {"etcd", 1, 0, 'e'},   {"key", 1, 0, 'k'},    {"connections", 1, 0, 'c'},
       {"streams", 1, 0, 's'},  {"watchers", 1, 0, 'w'}, {"events", 1, 0, 'n'}, {"rate", 1, 0, 'r'},
-      {"size", 1, 0, 'z'},     {"warm-up", 1, 0, 'u'}, {"patience", 1, 0, 'p'}, {"prefix", 0, 0, 'x'}, {0, 0, 0, 0}};
+      {"size", 1, 0, 'z'},     {"warm-up", 1, 0, 'u'}, {"patience", 1, 0, 'p'}, {"prefix", 0, 0, 'x'}, {"stuck", 1, 0, 't'},
+      {0, 0, 0, 0}};
   bool addressed = false;
   for (int option; (option = getopt_long(count, arguments, "", known, NULL)) != -1;) {
     switch (option) {
@@ -496,13 +524,15 @@ static void read_options(int count, char **arguments) {
       case 'u': options.warm_up = (uint32_t)atoi(optarg); break;
       case 'p': options.patience = atof(optarg); break;
       case 'x': options.prefix = true; break;
+      case 't': options.stuck = (uint32_t)atoi(optarg); break;
       default: addressed = false; optind = count;
     }
   }
   if (!addressed || !options.etcd.sin_port || !watchers_in_all() || strlen(options.key) > 100 ||
-      options.size < STAMP_BYTES || options.size > H2_FRAME_BYTES - 256)
+      options.size < STAMP_BYTES || options.size > H2_FRAME_BYTES - 256 || options.stuck > options.connections)
     die("watch_load --addr PROXY --etcd ETCD [--connections N] [--streams N] [--watchers N] [--key KEY] [--prefix]\n"
-        "           [--events N] [--rate A_SECOND|0] [--size BYTES] [--warm-up EVENTS] [--patience SECONDS]");
+        "           [--events N] [--rate A_SECOND|0] [--size BYTES] [--warm-up EVENTS] [--patience SECONDS]\n"
+        "           [--stuck CONNECTIONS]");
 }
 
 int main(int count, char **arguments) {
@@ -526,12 +556,11 @@ int main(int count, char **arguments) {
     if (seen.cancelled) die("a watcher was refused");
   }
   double creating = (double)(now_ns() - start) / 1e9;
-  run_writer(write_warm_up, options.warm_up);
+  run_writer(write_warm_up, options.warm_up, options.warm_up * watchers_in_all());
   puts("READY");
   fflush(stdout);
-  // A turn now and then while the other side measures, as it may send pings.
-  for (struct pollfd input = {.fd = 0, .events = POLLIN}; poll(&input, 1, 0) == 0;) turn(20);
-  run_writer(write_run, most_events);
+  await_line();
+  run(all);
   report(creating);
   return 0;
 }
