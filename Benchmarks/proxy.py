@@ -33,7 +33,7 @@ LOADS = {
     "read100": ("Read, 100 connections, 1 in flight each", 100, 1, 40_000, 15_000, None, False),
     "cached64": ("Cached read, 64 in flight", 1, 64, 60_000, 20_000, 0.12, True),
 }
-LEASES, LEASE_STREAMS, LEASE_SECONDS, LEASE_TARGET = 3000, 30, 20, 0.10
+LEASES, LEASE_STREAMS, LEASE_SECONDS, LEASE_TARGET = 20_000, 200, 20, 0.10
 
 
 def grpc_proxy(program, *flags):
@@ -260,12 +260,11 @@ def main():
                             run_load(running, body, connections, streams, fewer if options.quick else requests))
             for proxy, all_runs in found[name].items():
                 print(f"{title}: {proxy}: CPU {spread(all_runs, 'cpu_us')} µs, p99 {spread(all_runs, 'p99_us')} µs")
-        leases = heartbeats.grant(etcd.address, LEASES)
         found["heartbeats"] = {proxy: [] for proxy in ("ringway", "etcd")}
         for proxy, all_runs in found["heartbeats"].items():
             for _ in range(1 if options.quick else 3):
                 with contextlib.closing(Proxy(proxy, etcd.address)) as running:
-                    all_runs.append(heartbeats.run(running, leases, LEASE_STREAMS, LEASE_SECONDS))
+                    all_runs.append(heartbeats.run(running, etcd, LEASES, LEASE_STREAMS, LEASE_SECONDS))
             print(f"Heartbeats: {proxy}: CPU {spread(all_runs, 'cpu_us')} µs, "
                   f"unanswered {max(run['unanswered'] for run in all_runs)}")
         for kind, extra in (("plain", []), ("tls", certificates(folder))):

@@ -195,6 +195,8 @@ public enum Limits {
   static let heartbeatTokens = 16
   /// Between two streams to etcd that came to nothing: at first, and at most.
   static let heartbeatPause = Instant.Span.milliseconds(100)
+  /// Answers that come one by one go on together after so long.
+  static let heartbeatGather = Instant.Span.milliseconds(2)
   static let heartbeatPauseAtMost = Instant.Span.seconds(1)
   /// A heartbeat without an answer for so long is reason to look whether another endpoint is better.
   static let heartbeatPatience = Instant.Span.seconds(1)

@@ -29,6 +29,8 @@ final class HeartbeatBatcher {
   private let makeUpstream: (HeartbeatLine, [UInt8]) -> (any HeartbeatUpstream)?
   /// Requests that have not been answered.
   private(set) var waiting = 0
+  /// When the oldest answer came that has not gone to its core.
+  private var heldSince: Instant?
   /// Answers of etcd so far, so that those who share one also share its bytes.
   private var answers: UInt64 = 0
 
@@ -57,6 +59,22 @@ final class HeartbeatBatcher {
       }
     }
     bags[core].putBack(mail)
+  }
+
+  /// Until when answers wait for those that come behind them: etcd tells each by itself, and a core that is woken for each
+  /// has more to do with waking than with heartbeats. Nil when they go now: there are none, no more are to come, or it is time.
+  func holdsAnswers(_ now: Instant) -> Instant? {
+    guard waiting > 0, bags.contains(where: { !$0.isEmpty }) else {
+      heldSince = nil
+      return nil
+    }
+    let since = heldSince ?? now
+    guard now - since < Limits.heartbeatGather else {
+      heldSince = nil
+      return nil
+    }
+    heldSince = since
+    return since + Limits.heartbeatGather
   }
 
   /// What there is for a core, to be sent.
