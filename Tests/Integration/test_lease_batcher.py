@@ -1,6 +1,11 @@
 """Heartbeats of many clients on one stream to etcd. What etcd itself counts decides."""
 
 import itertools
+import os
+import random
+import signal
+import threading
+import time
 import urllib.request
 
 import pytest
@@ -15,6 +20,8 @@ from support.waiting import Stopwatch, until
 pytestmark = pytest.mark.skipif(not IS_OURS, reason="etcd's proxy has a batcher of its own kind")
 
 LEASES = itertools.count(0x5000)
+# For the leases that outlive faults: 50,000 for ten minutes take RINGWAY_LEASES=50000 RINGWAY_SECONDS=600.
+MANY, SECONDS = int(os.environ.get("RINGWAY_LEASES", "2000")), int(os.environ.get("RINGWAY_SECONDS", "12"))
 NAME = 'grpc_method="LeaseKeepAlive"'
 
 
@@ -290,3 +297,56 @@ def test_no_leader(proxy, cluster, caller):
     cluster.wait_until_healthy()
     for stream in others:
         assert stream.next(30).TTL == 600
+
+
+class Faults:
+    """One member after the other is killed, or stopped for a moment, until the end."""
+
+    def __init__(self, cluster):
+        self.cluster = cluster
+        self.count = 0
+        self.ending = threading.Event()
+        self.thread = threading.Thread(target=self.run, daemon=True)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ending.set()
+        self.thread.join()
+
+    def run(self):
+        chance = random.Random(1)
+        while not self.ending.wait(1):
+            member = chance.choice(self.cluster.members)
+            if chance.random() < 0.5:
+                member.kill()
+                member.start()
+            else:
+                member.signal(signal.SIGSTOP)
+                self.ending.wait(2)
+                member.signal(signal.SIGCONT)
+            self.cluster.wait_until_healthy()
+            self.count += 1
+
+
+def test_leases_outlive_faults(proxy, cluster, caller):
+    """Those whose clients beat in time live on, whatever becomes of the members."""
+    made = proxy("--endpoints", cluster.endpoints, "--threads", 2)
+    client = caller(cluster.members[0].client)
+    ttl = max(12, MANY // 400)
+    beater = Beater(made.address)
+    for _ in range(20):
+        beater.open([granted(client, ttl) for _ in range(MANY // 20)])
+    # One round was sent as the streams were opened.
+    assert min(beater.check().values()) > 0
+    with Faults(cluster) as faults:
+        end = time.monotonic() + SECONDS
+        while time.monotonic() < end:
+            due = time.monotonic() + ttl / 4
+            beater.beat()
+            lives = beater.check()
+            assert len(lives) == MANY // 20 * 20 and min(lives.values()) > 0
+            time.sleep(max(0, due - time.monotonic()))
+    assert faults.count > 0
