@@ -336,9 +336,10 @@ def test_leases_outlive_faults(proxy, cluster, caller):
     made = proxy("--endpoints", cluster.endpoints, "--threads", 2)
     client = caller(cluster.members[0].client)
     ttl = max(12, MANY // 400)
+    groups = [[granted(client, ttl) for _ in range(MANY // 20)] for _ in range(20)]
     beater = Beater(made.address)
-    for _ in range(20):
-        beater.open([granted(client, ttl) for _ in range(MANY // 20)])
+    for leases in groups:
+        beater.open(leases)
     # One round was sent as the streams were opened.
     assert min(beater.check().values()) > 0
     with Faults(cluster) as faults:

@@ -133,6 +133,8 @@ struct Pump: ~Copyable {
   /// The next thing to do, to be done before the next call; `none` when only an event can help.
   mutating func next() -> Action {
     if outcome != .open { return nextWhenOver() }
+    // At once: a source that brings more each turn never leaves the queue empty.
+    if mode == .turning, receiving, !cancelling { return stopReceiving() }
     if sending { return .none }
     if destinationFull { return nextWhenBlocked() }
     if !backlog.isEmpty { return offer(backlog.count, .sendBacklog) }
@@ -181,7 +183,7 @@ struct Pump: ~Copyable {
       receiving = true
       return .receive
     case .turning:
-      if receiving { return stopReceiving() }
+      if receiving { return .none }
       mode = .splicing
       starved = false
       smallFills = 0

@@ -2,7 +2,7 @@
 
 import struct
 
-from support.fake_etcd import DATA, SETTINGS, WINDOW, frame
+from support.fake_etcd import ACKNOWLEDGEMENT, DATA, PING, SETTINGS, WINDOW, frame
 from support.grpc_calls import request
 from support.raw_client import RawClient
 from support.schema import METHODS
@@ -44,7 +44,9 @@ class Beater(RawClient):
         left = {stream: list(leases) for stream, leases in self.streams}
         bytes_ = dict.fromkeys(left, b"")
         lives = {}
-        for kind, _, stream, payload in self.frames():
+        for kind, flags, stream, payload in self.frames():
+            if kind == PING and not flags & ACKNOWLEDGEMENT:
+                self.send(frame(PING, ACKNOWLEDGEMENT, 0, payload))
             if kind != DATA:
                 continue
             bytes_[stream] += payload
