@@ -105,6 +105,11 @@ final class WatchHub {
     switch kind {
     case .joined: if let snapshot = object as? WatchSnapshot { joined(snapshot, notice.group, home) }
     case .answer: answered(notice.group, object as? WatchState)
+    case .lanesLive: for group in lanes(of: notice.group, home) { apply(.live, object, to: group) }
+    case .lanesProgress:
+      for group in lanes(of: notice.group, home) where group.wantsProgress {
+        apply(.progress, object, to: group)
+      }
     default: if let group = byID[home][notice.group] { apply(kind, object, to: group) }
     }
   }
@@ -135,8 +140,12 @@ final class WatchHub {
       forget(group)
       ended.append(group)
       markDirty(group)
-    case .joined, .answer: break
+    case .joined, .answer, .lanesLive, .lanesProgress: break
     }
+  }
+
+  private func lanes(of cover: UInt32, _ home: Int) -> [LocalGroup] {
+    groups.values.filter { $0.cover == cover && $0.home == home }
   }
 
   /// The home has taken us in.
@@ -147,6 +156,7 @@ final class WatchHub {
     }
     guard group.id == 0 else { return }
     group.id = id
+    group.cover = snapshot.cover
     byID[home][id] = group
     guard let state = snapshot.state else { return }
     group.stands(state, afterQuestion: lastQuestion)
@@ -154,6 +164,13 @@ final class WatchHub {
       group.history.append(block, now: core.now, most: Limits.historyBytesAGroup)
     }
     markDirty(group)
+    // It has stood for long, perhaps: that etcd once let its principal in says nothing of now.
+    for handle in group.watchers {
+      let stream: WatchStream? = watchers.edit(handle) { watcher in
+        watcher.flags.isDisjoint(with: [.isSettled, .isUnchecked, .isMoving]) ? unsafe watcher.stream : nil
+      } ?? nil
+      if let stream { check(handle, stream, group) }
+    }
   }
 
   func markDirty(_ group: LocalGroup) {
@@ -306,7 +323,7 @@ final class WatchHub {
       return group
     }
     let group = LocalGroup(
-      key, home: key.range.home(byID.count), wantsPrevious: wantsPrevious)
+      key, home: core.shared.covers.home(of: key.range, among: byID.count), wantsPrevious: wantsPrevious)
     groups[key] = group
     subscribe(group, token, wantsPrevious: wantsPrevious, start: start)
     return group
@@ -328,6 +345,7 @@ final class WatchHub {
     _ = watchers.edit(handle) { watcher in
       unsafe watcher.group = group
       watcher.place = group.watchers.count
+      if watcher.flags.contains(.wantsProgress) { group.wantsProgress = true }
     }
     group.watchers.append(handle)
     group.hasNew = true
