@@ -133,6 +133,8 @@ public enum Limits {
   static let coverProgress = Instant.Span.seconds(60)
   /// etcd is asked for progress again when it does not answer.
   static let progressReminder = Instant.Span.milliseconds(250)
+  /// States of a stream of which it is remembered that etcd was asked for progress then.
+  static let watchQuestions = 64
 
   // Between cores.
   /// Messages from one core to another that wait to be read.

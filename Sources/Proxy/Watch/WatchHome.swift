@@ -229,6 +229,13 @@ final class WatchHome {
     lanesProgressed(of: group)
   }
 
+  /// A watch that brings the past is as far as its stream, though nothing has come of it. No client has asked for that.
+  func located(_ group: HomeGroup, _ header: ResponseHeader) {
+    guard group.phase == .live, group.fragments.isEmpty, header.revision >= group.next else { return }
+    group.advance(to: header.revision)
+    tell(.live, group, group.state)
+  }
+
   /// etcd has taken the watch back, or refused it.
   func canceled(_ group: HomeGroup, _ response: WatchResponse, by feed: WatchFeed) {
     group.header = response.header
@@ -360,8 +367,11 @@ final class WatchHome {
       remindLanes(of: group)
     }
     if !uncovered.isEmpty { uncovered = uncovered.filter { now < $0.value } }
+    // Others answer ahead of their events.
+    let isSound = core.shared.hasSoundProgress.load(ordering: .relaxed)
     for feed in feeds.values {
       feed.remind()
+      if feed.key.kind == .catchUp, isSound { feed.locate() }
       if feed.isIdle, now - feed.idleSince >= Limits.groupGrace {
         feeds[feed.key] = nil
         feed.abandon()
