@@ -49,7 +49,7 @@ def key():
 
 
 def figure(setting, name):
-    return int(sample(page(setting.front.proxy, "/metrics"), f"ringway_proxy_{name}"))
+    return int(sample(page(setting.front.proxy, "/proxy/metrics"), f"ringway_proxy_{name}"))
 
 
 def one(log, number, **fields):
