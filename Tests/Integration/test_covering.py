@@ -65,7 +65,7 @@ def test_many_keys_are_one_watch(covered, key):
     streams = [Watches(client, *[one(log, number) for number in range(place, KEYS, len(clients))])
                for place, client in enumerate(clients)]
     for stream in streams:
-        stream.created()
+        stream.until(lambda: not stream.waiting, 60)
     assert (covered.upstream.watchers, covered.upstream.streams) == (1, 1)
     for number in range(0, KEYS, max(1, KEYS // 100)):
         log.put(number)

@@ -21,7 +21,9 @@ enum SpanKind: UInt8, Sendable {
   }
 
   /// One key.
-  init(key: UnsafeRawBufferPointer) { unsafe self.init(.single, key, UnsafeRawBufferPointer(start: nil, count: 0)) }
+  init(key: UnsafeRawBufferPointer) {
+    unsafe self.init(.single, key, UnsafeRawBufferPointer(start: nil, count: 0))
+  }
 
   /// Of etcd's fields; nil where there is nothing between them, which is etcd's to judge.
   init?(key: UnsafeRawBufferPointer, rangeEnd: UnsafeRawBufferPointer) {

@@ -81,7 +81,8 @@ final class WatchHome {
     if let lane = group.lane { group.keepUp(with: lane.cover) }
     let hasStood = group.history.from != 0
     let snapshot = WatchSnapshot(
-      key: group.key, cover: group.lane?.cover.id ?? 0, state: hasStood ? group.state : nil, blocks: hasStood ? group.history.blocks : [])
+      key: group.key, cover: group.lane?.cover.id ?? 0, state: hasStood ? group.state : nil,
+      blocks: hasStood ? group.history.blocks : [])
     tell(.joined, group, snapshot, to: sender)
   }
 

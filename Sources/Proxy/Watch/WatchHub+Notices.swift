@@ -78,9 +78,10 @@ extension WatchHub {
     markDirty(group)
     // It has stood for long, perhaps: that etcd once let its principal in says nothing of now.
     for handle in group.watchers {
-      let stream: WatchStream? = watchers.edit(handle) { watcher in
-        watcher.flags.isDisjoint(with: [.isSettled, .isUnchecked, .isMoving]) ? unsafe watcher.stream : nil
-      } ?? nil
+      let stream: WatchStream? =
+        watchers.edit(handle) { watcher in
+          watcher.flags.isDisjoint(with: [.isSettled, .isUnchecked, .isMoving]) ? unsafe watcher.stream : nil
+        } ?? nil
       if let stream { check(handle, stream, group) }
     }
   }

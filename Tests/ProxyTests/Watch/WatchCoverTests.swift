@@ -45,7 +45,8 @@ import Testing
     for each in [range("a/b/"), range("a/b/x", "a/b/y"), range("a/b/", "a/b0")] {
       #expect(covers.cover(of: each) == inner, "\(each)")
     }
-    for each in [range("a"), range("a0"), range("a", "a0"), range("a/", "a1"), range("a/", "\0"), range("b")] {
+    for each in [range("a"), range("a0"), range("a", "a0"), range("a/", "a1"), range("a/", "\0"), range("b")]
+    {
       #expect(covers.cover(of: each) == nil, "\(each)")
     }
     #expect(CoveredPrefixes([], namespace: []).cover(of: range("a")) == nil)
@@ -123,7 +124,8 @@ import Testing
     let part = try #require(whole.part(places))
     #expect(part.first == 7 && part.last == 9 && part.eventCount == 2)
     #expect(part.header == Self.header)
-    #expect(Array(part.bytes) == Wire.written { Self.header.encode(into: &$0) } + event([1], 7) + event([1], 9))
+    #expect(
+      Array(part.bytes) == Wire.written { Self.header.encode(into: &$0) } + event([1], 7) + event([1], 9))
   }
 
   // MARK: Lanes and their cover
@@ -174,7 +176,8 @@ import Testing
     #expect(standing.answered() == 0)
     for last in [3, 3, 5] as [Int64] { standing.asked(last) }
     standing.asked(nil)
-    #expect([standing.answered(), standing.answered(), standing.answered(), standing.answered()] == [3, 3, 5, 5])
+    #expect(
+      [standing.answered(), standing.answered(), standing.answered(), standing.answered()] == [3, 3, 5, 5])
     #expect(standing.answered() == 0)
   }
 }
