@@ -292,22 +292,26 @@ def test_who_may_read_a_part_only(guarded):
     sees([*covered, allowed, later], log)
 
 
-def test_a_right_that_is_taken_away(guarded):
-    """Who watches keeps the watch, as with etcd; a key under a cover that stands is refused from then on."""
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_right_that_is_taken_away(guarded, is_known):
+    """Who watches keeps the watch, as with etcd; a key under a cover that stands is refused from then on, even if the
+    proxy has not heard of it, and etcd has just let the user read something else."""
     log = guarded.log
-    name, password = guarded.another(b"a/")
+    name, password = guarded.another(b"a/", b"mine/")
     user, root = guarded.user(name, password=password), guarded.user("root")
     live = [Watches(user, one(log, 1), one(log, 2)).created(), Watches(root, one(log, 3)).created()]
     log.some()
     sees(live, log)
-    root.ok("Auth/RoleRevokePermission", role=name, key=b"a/", range_end=b"a0")
-    for number in [2, 3, 4]:
+    (root if is_known else guarded.root).ok("Auth/RoleRevokePermission", role=name, key=b"a/", range_end=b"a0")
+    for number in [4, 5, 6]:
+        allowed = Watches(user, {"key": b"mine/x"}, {"key": b"mine/%d" % number}).created()
+        assert not any(watcher.canceled for watcher in allowed.all)
         stream = Watches(user, one(log, number)).created()
         assert stream.all[0].canceled and not stream.all[0].events
     log.some()
     sees(live, log)
     root.ok("Auth/RoleGrantPermission", name=name, perm={"permType": 0, "key": b"a/", "range_end": b"a0"})
-    live.append(Watches(user, one(log, 4)).created())
+    live.append(Watches(user, one(log, 7)).created())
     log.some()
     sees(live, log)
     assert not live[-1].all[0].canceled
