@@ -127,8 +127,14 @@ public enum Limits {
   static let groupGrace = Instant.Span.seconds(3)
   /// Revisions of the past that a group begins with when its first watcher wants them.
   static let watchHeadStart: Int64 = 1000
+  /// A prefix whose cover etcd has refused is not covered again for so long.
+  static let coverPause = Instant.Span.seconds(300)
+  /// How often the watches under a cover are told how far it is, if etcd does not say so.
+  static let coverProgress = Instant.Span.seconds(60)
   /// etcd is asked for progress again when it does not answer.
   static let progressReminder = Instant.Span.milliseconds(250)
+  /// States of a stream of which it is remembered that etcd was asked for progress then.
+  static let watchQuestions = 64
 
   // Between cores.
   /// Messages from one core to another that wait to be read.

@@ -16,8 +16,8 @@ names = itertools.count()
 class AuthSetting(Setting):
     """A proxy, and users on both sides of it."""
 
-    def __init__(self, place, **options):
-        super().__init__(place.etcd, **options)
+    def __init__(self, place, *flags, **options):
+        super().__init__(place.etcd, *flags, **options)
         self.root = self.user("root", place.etcd.client)
         # A part of alice's range that no other test writes to.
         self.log = Log(self.root, b"a/%d/" % next(names))

@@ -20,6 +20,11 @@ enum SpanKind: UInt8, Sendable {
     unsafe self.end = end
   }
 
+  /// One key.
+  init(key: UnsafeRawBufferPointer) {
+    unsafe self.init(.single, key, UnsafeRawBufferPointer(start: nil, count: 0))
+  }
+
   /// Of etcd's fields; nil where there is nothing between them, which is etcd's to judge.
   init?(key: UnsafeRawBufferPointer, rangeEnd: UnsafeRawBufferPointer) {
     guard key.count > 0 else { return nil }
@@ -80,6 +85,12 @@ struct KeySpan: Hashable, Sendable {
   let kind: SpanKind
   let start: [UInt8]
   let end: [UInt8]
+
+  init(_ kind: SpanKind, _ start: [UInt8], _ end: [UInt8]) {
+    self.kind = kind
+    self.start = start
+    self.end = end
+  }
 
   init(_ raw: SpanView) {
     kind = raw.kind

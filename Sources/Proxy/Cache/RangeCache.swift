@@ -16,7 +16,7 @@ final class RangeCache {
 
   let entries: Slab<CacheEntry>
   var index = HandleIndex()
-  var spans: SpanTree
+  var spans: SpanTree<CacheSpan>
   var keepers: [CacheKeeper] = []
   var log = WriteLog()
   /// Counts what bars the answers of reads that are under way.

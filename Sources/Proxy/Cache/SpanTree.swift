@@ -1,147 +1,137 @@
-internal import Reactor
+/// What has a place in a `SpanTree` by its keys. It must not be in two.
+protocol SpanNode: AnyObject {
+  var keys: KeySpan { get }
+  /// Sets those with the same keys apart.
+  var rank: UInt32 { get }
+  var links: SpanLinks<Self> { get set }
+}
 
-/// The keys that entries of one principal are about, and what is known of them.
-final class CacheSpan {
-  let keys: KeySpan
-  let principal: Principal
-  /// The entries, linked to each other.
-  var firstEntry = Handle.none
-  /// What keeps them right, if they are worth it.
-  var keeper: CacheKeeper?
-  /// No keeper is asked for before: the last one was refused.
-  var keeperPause = Instant(nanoseconds: 0)
-  /// The newest revision in which one of the keys has changed, as far as a keeper has told.
-  var changed: Int64 = 0
-  var isDiscarded = false
-
-  fileprivate var left: CacheSpan?
-  fileprivate var right: CacheSpan?
-  fileprivate let weight: UInt64
+/// Where a node stands in its tree.
+struct SpanLinks<Node: SpanNode> {
+  fileprivate var left: Node?
+  fileprivate var right: Node?
+  fileprivate var weight: UInt64 = 0
   /// Of those below, this one included, the keys that reach farthest.
   fileprivate var farthest: KeySpan
 
-  init(_ keys: KeySpan, _ principal: Principal, weight: UInt64) {
-    self.keys = keys
-    self.principal = principal
-    self.weight = weight
-    farthest = keys
-  }
+  init(_ keys: KeySpan) { farthest = keys }
+}
 
+extension SpanNode {
   fileprivate func measure() {
-    farthest = keys
-    if let left, farthest.endsBefore(left.farthest) { farthest = left.farthest }
-    if let right, farthest.endsBefore(right.farthest) { farthest = right.farthest }
+    var farthest = keys
+    if let left = links.left, farthest.endsBefore(left.links.farthest) { farthest = left.links.farthest }
+    if let right = links.right, farthest.endsBefore(right.links.farthest) { farthest = right.links.farthest }
+    links.farthest = farthest
   }
 
-  fileprivate func compare(_ other: SpanView, _ principal: Principal) -> Int {
+  fileprivate func compare(_ other: SpanView, _ rank: UInt32) -> Int {
     let order = keys.compare(other)
-    return order != 0 ? order : Int(self.principal.number) - Int(principal.number)
+    return order != 0 ? order : Int(self.rank) - Int(rank)
   }
 }
 
-/// Intervals of keys, to find those that a write touches: a tree by their starts that is kept even by chance (a treap),
-/// in which every node knows how far those below it reach.
+/// Intervals of keys, to find those that a key or a range touches: a tree by their starts that is kept even by chance
+/// (a treap), in which every node knows how far those below it reach.
 ///
 /// The recursion is as deep as the tree, some twice the logarithm of its size: no client has a say in the weights.
-struct SpanTree {
-  private var root: CacheSpan?
+struct SpanTree<Node: SpanNode> {
+  private var root: Node?
   private var random: SplitMix
   private(set) var count = 0
 
   init(seed: UInt64) { random = SplitMix(seed: seed) }
 
-  func find(_ keys: SpanView, _ principal: Principal) -> CacheSpan? {
+  func find(_ keys: SpanView, rank: UInt32) -> Node? {
     var node = root
     while let current = node {
-      let order = current.compare(keys, principal)
+      let order = current.compare(keys, rank)
       if order == 0 { return current }
-      node = order > 0 ? current.left : current.right
+      node = order > 0 ? current.links.left : current.links.right
     }
     return nil
   }
 
-  /// Adds keys that are not in the tree.
-  mutating func insert(_ keys: SpanView, _ principal: Principal) -> CacheSpan {
-    let span = CacheSpan(KeySpan(keys), principal, weight: random.next())
-    root = insert(span, under: root)
+  /// Adds a node whose keys and rank are not in the tree.
+  mutating func insert(_ node: Node) {
+    node.links.weight = random.next()
+    root = insert(node, under: root)
     count += 1
-    return span
   }
 
-  mutating func remove(_ span: CacheSpan) {
-    root = remove(span, under: root)
-    span.left = nil
-    span.right = nil
+  mutating func remove(_ node: Node) {
+    root = remove(node, under: root)
+    node.links = SpanLinks(node.keys)
     count -= 1
   }
 
   /// Adds all that have a key in common with `keys` to `found`.
-  func collect(_ keys: SpanView, into found: inout [CacheSpan]) { collect(keys, under: root, into: &found) }
+  func collect(_ keys: SpanView, into found: inout [Node]) { collect(keys, under: root, into: &found) }
 
   // MARK: Below a node
 
-  private func collect(_ keys: SpanView, under node: CacheSpan?, into found: inout [CacheSpan]) {
-    guard let node, node.farthest.withRaw({ unsafe $0.reaches(keys.start) }) else { return }
-    collect(keys, under: node.left, into: &found)
+  private func collect(_ keys: SpanView, under node: Node?, into found: inout [Node]) {
+    guard let node, node.links.farthest.withRaw({ unsafe $0.reaches(keys.start) }) else { return }
+    collect(keys, under: node.links.left, into: &found)
     guard node.keys.withRaw({ unsafe keys.reaches($0.start) }) else { return }
     if node.keys.overlaps(keys) { found.append(node) }
-    collect(keys, under: node.right, into: &found)
+    collect(keys, under: node.links.right, into: &found)
   }
 
-  private func isLess(_ one: CacheSpan, _ other: CacheSpan) -> Bool {
-    other.keys.withRaw { one.compare($0, other.principal) < 0 }
+  private func isLess(_ one: Node, _ other: Node) -> Bool {
+    other.keys.withRaw { one.compare($0, other.rank) < 0 }
   }
 
-  private func insert(_ span: CacheSpan, under node: CacheSpan?) -> CacheSpan {
+  private func insert(_ span: Node, under node: Node?) -> Node {
     guard let node else { return span }
-    if span.weight > node.weight {
-      (span.left, span.right) = split(node, at: span)
+    if span.links.weight > node.links.weight {
+      (span.links.left, span.links.right) = split(node, at: span)
       span.measure()
       return span
     }
     if isLess(span, node) {
-      node.left = insert(span, under: node.left)
+      node.links.left = insert(span, under: node.links.left)
     } else {
-      node.right = insert(span, under: node.right)
+      node.links.right = insert(span, under: node.links.right)
     }
     node.measure()
     return node
   }
 
-  private func split(_ node: CacheSpan?, at span: CacheSpan) -> (CacheSpan?, CacheSpan?) {
+  private func split(_ node: Node?, at span: Node) -> (Node?, Node?) {
     guard let node else { return (nil, nil) }
     defer { node.measure() }
     if isLess(node, span) {
-      let (inner, outer) = split(node.right, at: span)
-      node.right = inner
+      let (inner, outer) = split(node.links.right, at: span)
+      node.links.right = inner
       return (node, outer)
     }
-    let (outer, inner) = split(node.left, at: span)
-    node.left = inner
+    let (outer, inner) = split(node.links.left, at: span)
+    node.links.left = inner
     return (outer, node)
   }
 
-  private func remove(_ span: CacheSpan, under node: CacheSpan?) -> CacheSpan? {
+  private func remove(_ span: Node, under node: Node?) -> Node? {
     guard let node else { return nil }
-    if node === span { return merge(node.left, node.right) }
+    if node === span { return merge(node.links.left, node.links.right) }
     if isLess(span, node) {
-      node.left = remove(span, under: node.left)
+      node.links.left = remove(span, under: node.links.left)
     } else {
-      node.right = remove(span, under: node.right)
+      node.links.right = remove(span, under: node.links.right)
     }
     node.measure()
     return node
   }
 
-  private func merge(_ one: CacheSpan?, _ other: CacheSpan?) -> CacheSpan? {
+  private func merge(_ one: Node?, _ other: Node?) -> Node? {
     guard let one else { return other }
     guard let other else { return one }
-    if one.weight > other.weight {
-      one.right = merge(one.right, other)
+    if one.links.weight > other.links.weight {
+      one.links.right = merge(one.links.right, other)
       one.measure()
       return one
     }
-    other.left = merge(one, other.left)
+    other.links.left = merge(one, other.links.left)
     other.measure()
     return other
   }

@@ -43,16 +43,19 @@ struct CoreOutbox {
   /// The receiver has to look at what it shares with us.
   mutating func ring(_ receiver: Int) { isDue[receiver] = true }
 
-  /// Sends what had to wait and says whom to wake. What still waits is tried again next time.
+  /// Sends what had to wait and says whom to wake. What still waits is tried again in the next turn, which is at once: the
+  /// receiver makes room in a moment and says nothing of it.
   mutating func flush(from core: Int, _ post: CorePost, _ wake: (Int) -> Void) {
+    var hasRest = false
     for receiver in isDue.indices where isDue[receiver] {
       let box = post.box(from: core, to: receiver)
-      while let first = waiting[receiver].first {
-        guard box.push(first) == nil else { break }
-        waiting[receiver].removeFirst()
-      }
+      var sent = 0
+      while sent < waiting[receiver].count, box.push(waiting[receiver][sent]) == nil { sent += 1 }
+      waiting[receiver].removeFirst(sent)
       isDue[receiver] = !waiting[receiver].isEmpty
+      if isDue[receiver] { hasRest = true }
       wake(receiver)
     }
+    if hasRest { wake(core) }
   }
 }

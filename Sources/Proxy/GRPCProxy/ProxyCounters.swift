@@ -9,9 +9,9 @@ internal import Synchronization
     case clientBytesIn, clientBytesOut, upstreamBytesIn, upstreamBytesOut
     case errorsOfClients, errorsOfEtcd, errorsOfProxy
     case healthSuccesses, healthFailures
-    case watchersJoined, watchCatchUps, watchBlocks, watchEvents, watchDeliveries, watchResumes
+    case watchersJoined, watchCatchUps, watchBlocks, watchEvents, watchDeliveries, watchResumes, watchUnwanted
     // As they are now, refreshed each second.
-    case watchers, watchGroups, watchStreams, watchHistoryBytes
+    case watchers, watchGroups, watchStreams, watchHistoryBytes, watchCovers, watchLanes
     case heartbeatsReceived, heartbeatsSent, heartbeatsWaiting, heartbeatStreams
   }
 

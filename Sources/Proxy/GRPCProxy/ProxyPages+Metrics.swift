@@ -73,6 +73,10 @@ extension ProxyPages {
       ("watchers", .gauge, "Watches of clients that share watches upstream.", watchers),
       ("watch_groups", .gauge, "Watches upstream that clients share.", groups),
       ("watch_streams", .gauge, "Watch streams to etcd that carry them.", counters[.watchStreams]),
+      ("watch_covers", .gauge, "Those of them that cover a prefix.", counters[.watchCovers]),
+      (
+        "watch_lanes", .gauge, "Ranges that have no watch upstream because of them.", counters[.watchLanes]
+      ),
       (
         "watch_history_bytes", .gauge, "Bytes of events kept for those who are behind.",
         counters[.watchHistoryBytes]
@@ -85,6 +89,10 @@ extension ProxyPages {
       ("watch_resumes_total", .counter, "Watches upstream that were made again.", counters[.watchResumes]),
       ("watch_responses_received_total", .counter, "Responses with events from etcd.", blocks),
       ("watch_events_received_total", .counter, "Events in them.", counters[.watchEvents]),
+      (
+        "watch_events_unwanted_total", .counter, "Those of covered prefixes that nobody watches.",
+        counters[.watchUnwanted]
+      ),
       ("watch_responses_sent_total", .counter, "Responses with events to clients.", deliveries),
     ]
     for (name, kind, help, value) in figures {

@@ -98,6 +98,8 @@ final class ProxyShared: Sendable {
   let cacheInterest: [CacheInterest]
   /// No member is known that answers requests for progress ahead of its events.
   let hasSoundProgress = Atomic<Bool>(false)
+  /// Prefixes that have one watch for all ranges inside.
+  let covers: CoveredPrefixes
   /// What each core tells the others about the watches whose home it is.
   let watchRings: [BroadcastRing<WatchNotice>]
   /// The highest revision that the process has shown to any client, or is about to.
@@ -129,6 +131,7 @@ final class ProxyShared: Sendable {
     namespace =
       options.namespace.isEmpty
       ? nil : Namespace(prefix: Array(options.namespace.utf8), strict: options.namespaceIsStrict)
+    covers = CoveredPrefixes(options.coverPrefixes, namespace: namespace?.prefix ?? [])
     leaseQuestions = (0..<cores).map { _ in Mailbox(capacity: Limits.pageRequestsACore) }
     pageRequests = (0..<cores).map { _ in Mailbox(capacity: Limits.pageRequestsACore) }
   }

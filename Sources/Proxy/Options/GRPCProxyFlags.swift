@@ -50,6 +50,10 @@ extension GRPCProxyOptions {
     Flag(
       "bypass", \.bypassPrefixes,
       "prefixes of keys that are neither cached nor shared, comma separated; may be repeated"),
+    Flag(
+      "watch-cover", \.coverPrefixes,
+      "prefixes with one watch upstream for all watches inside, comma separated; for many different keys, most of them watched"
+    ),
   ]
 
   private static let clientFlags: [Flag<GRPCProxyOptions>] = [

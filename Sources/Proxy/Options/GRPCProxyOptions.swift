@@ -59,6 +59,8 @@ struct GRPCProxyOptions: CommandOptions {
   var consistentCache = false
   /// `--bypass`: prefixes of keys that are passed on one to one.
   var bypassPrefixes: [String] = []
+  /// `--watch-cover`: prefixes of keys that have one watch upstream for all ranges inside.
+  var coverPrefixes: [String] = []
 
   // MARK: TLS towards etcd
 

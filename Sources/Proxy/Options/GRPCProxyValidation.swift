@@ -152,6 +152,7 @@ extension GRPCProxyOptions {
     if cacheMaxStaleness < .zero { return "--cache-max-staleness \(cacheMaxStaleness) must not be negative" }
     if consistentCache, cache != .watch { return "--consistent-cache needs --cache watch" }
     if bypassPrefixes.contains("") { return "--bypass must not be empty; --cache=off caches nothing" }
+    if coverPrefixes.contains("") { return "--watch-cover must not be empty" }
     return balanceProblem() ?? common.firstProblem()
   }
 

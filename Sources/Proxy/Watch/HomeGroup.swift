@@ -1,6 +1,6 @@
 internal import Reactor
 
-/// A group on its home core: one watch upstream, and how far it has come.
+/// A group on its home core: one watch upstream, or a lane of a group that has one, and how far it has come.
 final class HomeGroup {
   enum Phase {
     /// The create has not been answered: the first one, or the one after a loss.
@@ -13,6 +13,9 @@ final class HomeGroup {
   let id: UInt32
   let key: GroupKey
   var phase = Phase.connecting
+  /// Its place in the cover that it has its blocks from, and the groups that have theirs from it.
+  var lane: WatchLane?
+  var cover: WatchCover?
   /// The stream that carries it, and its number there; 0 is none.
   var feed: WatchFeed?
   var upstreamID: Int64 = 0
@@ -50,11 +53,13 @@ final class HomeGroup {
     fragments = ByteBuffer(pool)
   }
 
-  func add(_ core: Int, _ token: [UInt8]) {
-    if !subscribers[core] {
-      subscribers[core] = true
-      subscriberCount += 1
-    }
+  func add(_ core: Int) {
+    guard !subscribers[core] else { return }
+    subscribers[core] = true
+    subscriberCount += 1
+  }
+
+  func learn(_ token: [UInt8]) {
     guard !tokens.contains(token) else { return }
     tokens.append(token)
     if tokens.count > Limits.watchTokens { tokens.removeFirst() }
@@ -82,6 +87,18 @@ final class HomeGroup {
 
   /// Everything up to the revision has come. Never backwards.
   func advance(to revision: Int64) { next = max(next, revision + 1) }
+
+  /// Somebody has its blocks.
+  var isWanted: Bool { subscriberCount > 0 || cover != nil }
+
+  /// A lane has come as far as its cover.
+  func keepUp(with cover: HomeGroup) {
+    guard cover.history.from != 0 else { return }
+    if history.from == 0 { history.restart(from: cover.next) }
+    next = cover.next
+    header = cover.header
+    previousFrom = cover.previousFrom
+  }
 
   var state: WatchState {
     WatchState(header: header, next: next, from: history.from, previousFrom: previousFrom)

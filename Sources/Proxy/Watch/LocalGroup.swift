@@ -6,6 +6,8 @@ final class LocalGroup {
   /// The core it lives on, and its number there once that has answered.
   let home: Int
   var id: UInt32 = 0
+  /// The number of its cover at home; 0 is none.
+  var cover: UInt32 = 0
   /// Where it stands; nil until the upstream watch has stood once.
   private(set) var state: WatchState?
   /// Which of the hub's questions for progress came last before it stood first.
@@ -21,6 +23,8 @@ final class LocalGroup {
   var catchUps: [LocalGroup] = []
   /// For a group that brings the past: the one it leads to.
   weak var target: LocalGroup?
+  /// One of its watchers has asked for progress notifications.
+  var wantsProgress = false
   /// There are watchers that have not been looked at.
   var hasNew = false
   /// Something has come since its watchers were last looked at.

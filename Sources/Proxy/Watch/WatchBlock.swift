@@ -112,6 +112,25 @@ internal import Synchronization
     unsafe WatchBlock(eventBytes, header: header, hasPrevious: hasPrevious, from: floor)
   }
 
+  /// The key of each event, and its place among the encoded events.
+  func forEachEvent(_ body: (_ key: UnsafeRawBufferPointer, _ place: Range<Int>) -> Void) {
+    var sequence = events
+    var start = 0
+    while let message = unsafe try? sequence.next(), let event = unsafe try? WatchEvent(message) {
+      let place = start..<sequence.position
+      start = sequence.position
+      if let key = unsafe try? event.key { unsafe body(key, place) }
+    }
+  }
+
+  /// A block of only the events in these places; itself if that is all of them.
+  func part(_ places: [Range<Int>]) -> WatchBlock? {
+    guard places.count < eventCount else { return self }
+    var fields: [UInt8] = []
+    for place in places { unsafe fields += eventBytes[place] }
+    return unsafe fields.withUnsafeBytes { unsafe WatchBlock($0, header: header, hasPrevious: hasPrevious) }
+  }
+
   private func encode(_ variant: Variant) -> Encoding {
     let head = unsafe Array(memory[..<eventsAt])
     var messages: [[UInt8]] = []

@@ -25,6 +25,9 @@ final class WatchFeed: OwnCall {
   private var toAsk: [(core: Int, question: WatchQuestion)] = []
   private var asked: [(core: Int, question: WatchQuestion)] = []
   private var askedAt = Instant(nanoseconds: 0)
+  private var standing = StandingWatches()
+  /// The question under way is nobody's; whoever asks has to wait, for its answer would be too old.
+  private var isLocating = false
   private(set) var idleSince: Instant
 
   init(_ key: Key, _ home: WatchHome) {
@@ -68,6 +71,7 @@ final class WatchFeed: OwnCall {
 
   /// Newer etcds do not say how far a stream without watches is.
   private func giveUpAnswers() {
+    isLocating = false
     let questions = asked + toAsk
     asked.removeAll()
     toAsk.removeAll()
@@ -96,6 +100,8 @@ final class WatchFeed: OwnCall {
 
   override func opened() {
     isOpen = true
+    standing = StandingWatches()
+    isLocating = false
     unanswered = 0
     for group in groups.values.sorted(by: { $0.id < $1.id }) {
       group.upstreamID = 0
@@ -193,13 +199,32 @@ final class WatchFeed: OwnCall {
   }
 
   private func askSome() {
-    guard isOpen, asked.isEmpty, !toAsk.isEmpty, unmade.isEmpty, unanswered == 0 else { return }
+    guard asked.isEmpty, !isLocating, !toAsk.isEmpty, allStand else { return }
     swap(&asked, &toAsk)
+    sayQuestion()
+  }
+
+  private var allStand: Bool { isOpen && unmade.isEmpty && unanswered == 0 }
+
+  private func sayQuestion() {
     askedAt = core.now
+    standing.asked(allStand ? lastID : nil)
     say { WatchRequest.encodeProgress(into: &$0) }
   }
 
+  /// Asks how far the watches are, so that those get on that have no events.
+  func locate() {
+    guard hasGroups, asked.isEmpty, !isLocating, allStand else { return }
+    isLocating = true
+    sayQuestion()
+  }
+
   private func answered(_ header: ResponseHeader) {
+    isLocating = false
+    let last = standing.answered()
+    if key.kind == .catchUp, core.shared.hasSoundProgress.load(ordering: .relaxed) {
+      for (id, group) in groups where id <= last { home.located(group, header) }
+    }
     let questions = asked
     asked.removeAll()
     for (core, question) in questions { home.answered(question, core, header) }
@@ -208,14 +233,13 @@ final class WatchFeed: OwnCall {
 
   /// etcd does not answer while a watch on the stream is behind: it is asked again.
   func remind() {
-    guard isOpen, !asked.isEmpty, core.now - askedAt >= Limits.progressReminder else { return }
+    guard isOpen, !asked.isEmpty || isLocating, core.now - askedAt >= Limits.progressReminder else { return }
     if key.kind == .empty {
       // etcd has answered at once, or never will; nor do we.
       asked.removeAll()
       idleSince = core.now
       return
     }
-    askedAt = core.now
-    say { WatchRequest.encodeProgress(into: &$0) }
+    sayQuestion()
   }
 }

@@ -3,15 +3,20 @@ internal import Reactor
 /// The groups whose home is this core: their watches upstream, and what they bring, for all cores.
 final class WatchHome {
   unowned let core: ProxyCore
-  private let cores: Int
-  private var groups: [GroupKey: HomeGroup] = [:]
+  let cores: Int
+  private(set) var groups: [GroupKey: HomeGroup] = [:]
   private var byID: [UInt32: HomeGroup] = [:]
   private var lastID: UInt32 = 0
-  private var feeds: [WatchFeed.Key: WatchFeed] = [:]
+  private(set) var feeds: [WatchFeed.Key: WatchFeed] = [:]
   /// Groups without a stream, which get one when it is time.
   private var homeless: [HomeGroup] = []
   private var retryAt = Instant(nanoseconds: 0)
   private var failures = 0
+  /// Covers that are not made again before.
+  var uncovered: [GroupKey: Instant] = [:]
+  /// Questions for progress that several streams are asked.
+  var parts: [UInt32: Parts] = [:]
+  var lastPart: UInt32 = 0
 
   // What is told to other cores.
   private let ring: BroadcastRing<WatchNotice>
@@ -36,102 +41,65 @@ final class WatchHome {
     switch mail {
     case .subscribe(let subscription): subscribe(subscription, sender)
     case .unsubscribe(let id): byID[id]?.remove(sender, now: core.now)
-    case .token(let id, let token): byID[id]?.add(sender, token)
+    case .token(let id, let token): if let group = byID[id] { learn(token, group) }
     case .wantPrevious(let id): if let group = byID[id] { addPrevious(group) }
     case .progress(let question): ask(question, sender)
     }
     core.scheduleWatchTick()
   }
 
+  private func learn(_ token: [UInt8], _ group: HomeGroup) {
+    group.learn(token)
+    group.lane?.cover.learn(token)
+  }
+
   private func subscribe(_ subscription: WatchSubscription, _ sender: Int) {
     if let group = groups[subscription.key] {
-      group.add(sender, subscription.token)
+      group.add(sender)
+      learn(subscription.token, group)
       if subscription.wantsPrevious { addPrevious(group) }
       return welcome(group, sender)
     }
+    let cover = cover(for: subscription)
+    let group = make(subscription)
+    group.add(sender)
+    if let cover { join(group, cover, start: subscription.start) }
+    learn(subscription.token, group)
+    welcome(group, sender)
+    if cover == nil { place(group) }
+  }
+
+  func make(_ subscription: WatchSubscription) -> HomeGroup {
     lastID &+= 1
     let group = HomeGroup(lastID, subscription, cores: cores, now: core.now, core.pool)
-    group.add(sender, subscription.token)
     groups[group.key] = group
     byID[group.id] = group
-    welcome(group, sender)
-    place(group)
+    return group
   }
 
   private func welcome(_ group: HomeGroup, _ sender: Int) {
+    if let lane = group.lane { group.keepUp(with: lane.cover) }
     let hasStood = group.history.from != 0
     let snapshot = WatchSnapshot(
-      key: group.key, state: hasStood ? group.state : nil, blocks: hasStood ? group.history.blocks : [])
+      key: group.key, cover: group.lane?.cover.id ?? 0, state: hasStood ? group.state : nil,
+      blocks: hasStood ? group.history.blocks : [])
     tell(.joined, group, snapshot, to: sender)
   }
 
   /// Makes the watch anew at its position, with what was there before.
-  private func addPrevious(_ group: HomeGroup) {
+  func addPrevious(_ group: HomeGroup) {
     guard !group.wantsPrevious else { return }
     group.wantsPrevious = true
+    if let lane = group.lane { return addPrevious(lane.cover) }
     guard let feed = group.feed else { return }
     feed.remove(group)
     feed.add(group)
   }
 
-  private func ask(_ question: WatchQuestion, _ sender: Int) {
-    if question.isEmpty {
-      let key = WatchFeed.Key(
-        principal: question.principal, requiresLeader: question.requiresLeader, kind: .empty,
-        token: question.token)
-      return feed(key)?.ask(question, from: sender) ?? answered(question, sender, nil)
-    }
-    let concerned = feeds.values.filter {
-      $0.key.principal == question.principal && $0.key.requiresLeader == question.requiresLeader
-        && $0.key.kind != .empty && $0.hasGroups
-    }
-    // A group without a stream is not up to date, whatever the streams say.
-    if concerned.isEmpty { return answered(question, sender, nil) }
-    if concerned.count == 1 { return concerned[0].ask(question, from: sender) }
-    gather(question, sender, concerned)
-  }
-
-  /// The least of several answers counts.
-  private func gather(_ question: WatchQuestion, _ sender: Int, _ feeds: [WatchFeed]) {
-    lastPart &+= 1
-    parts[lastPart] = Parts(question: question, sender: sender, missing: feeds.count)
-    let part = WatchQuestion(
-      number: lastPart, principal: question.principal, requiresLeader: question.requiresLeader,
-      token: question.token, isEmpty: false)
-    for feed in feeds { feed.ask(part, from: Self.gathering) }
-  }
-
-  private static let gathering = -1
-  private struct Parts {
-    let question: WatchQuestion
-    let sender: Int
-    var missing: Int
-    var least: ResponseHeader?
-  }
-  private var parts: [UInt32: Parts] = [:]
-  private var lastPart: UInt32 = 0
-
-  /// A stream has said how far it is; nil when it has ended.
-  func answered(_ question: WatchQuestion, _ sender: Int, _ header: ResponseHeader?) {
-    guard sender == Self.gathering else {
-      let state = header.map { WatchState(header: $0, next: $0.revision + 1, from: 0, previousFrom: .max) }
-      return publish(WatchNotice(.answer, to: UInt16(sender), group: question.number, state), state)
-    }
-    guard var part = parts[question.number] else { return }
-    part.missing -= 1
-    if let header, header.revision < part.least?.revision ?? .max { part.least = header }
-    if part.missing > 0, header != nil {
-      parts[question.number] = part
-    } else {
-      parts[question.number] = nil
-      answered(part.question, part.sender, header == nil ? nil : part.least)
-    }
-  }
-
   // MARK: Streams
 
   /// Gives the group a stream under the newest of its tokens that etcd has not refused.
-  private func place(_ group: HomeGroup) {
+  func place(_ group: HomeGroup) {
     guard let token = group.untriedToken ?? group.tokens.last else { return }
     let kind: WatchFeed.Kind = group.key.isLive ? .live : .catchUp
     // Any stream of the principal will do, unless etcd has refused its token to this group.
@@ -151,7 +119,7 @@ final class WatchHome {
     feed.add(group)
   }
 
-  private func feed(_ key: WatchFeed.Key) -> WatchFeed? {
+  func feed(_ key: WatchFeed.Key) -> WatchFeed? {
     if let feed = feeds[key] { return feed }
     let feed = WatchFeed(key, self)
     guard feed.begin() else { return nil }
@@ -218,6 +186,7 @@ final class WatchHome {
     if group.history.from != 0 { core.shared.counters.add(.watchResumes, core: core.index) }
     group.stands(header)
     tell(.live, group, group.state)
+    lanesStand(of: group)
   }
 
   /// Events of a group: whole revisions.
@@ -239,6 +208,7 @@ final class WatchHome {
     core.shared.counters.add(.watchBlocks, core: core.index)
     core.shared.counters.add(.watchEvents, UInt64(block.eventCount), core: core.index)
     tell(.block, group, block)
+    distribute(block, of: group)
   }
 
   /// Keys as clients inside a namespace know them.
@@ -257,6 +227,14 @@ final class WatchHome {
     group.header = header
     group.advance(to: header.revision)
     tell(.progress, group, group.state)
+    lanesProgressed(of: group)
+  }
+
+  /// A watch that brings the past is as far as its stream, though nothing has come of it. No client has asked for that.
+  func located(_ group: HomeGroup, _ header: ResponseHeader) {
+    guard group.phase == .live, group.fragments.isEmpty, header.revision >= group.next else { return }
+    group.advance(to: header.revision)
+    tell(.live, group, group.state)
   }
 
   /// etcd has taken the watch back, or refused it.
@@ -274,24 +252,25 @@ final class WatchHome {
   }
 
   /// The group leaves the table before anybody is told, so that nobody joins it any more.
-  private func end(_ group: HomeGroup, _ reason: WatchEnd.Reason) {
+  func end(_ group: HomeGroup, _ reason: WatchEnd.Reason) {
     guard group.phase != .ended else { return }
     forget(group)
     tell(.ended, group, WatchEnd(header: group.header, reason))
+    endLanes(of: group, reason)
   }
 
   private func forget(_ group: HomeGroup) {
     group.phase = .ended
     groups[group.key] = nil
     byID[group.id] = nil
+    if let lane = group.lane { return leave(lane) }
     if group.feed == nil { homeless.removeAll { $0 === group } }
     group.feed?.remove(group)
   }
 
   // MARK: Telling cores
 
-  private func tell(_ kind: WatchNotice.Kind, _ group: HomeGroup, _ object: AnyObject, to sender: Int? = nil)
-  {
+  func tell(_ kind: WatchNotice.Kind, _ group: HomeGroup, _ object: AnyObject, to sender: Int? = nil) {
     let target = sender.map { UInt16($0) } ?? WatchNotice.everybody
     let notice = WatchNotice(kind, to: target, group: group.id, object)
     if sender == nil {
@@ -304,8 +283,17 @@ final class WatchHome {
     publish(notice, object)
   }
 
+  /// For every core that may have lanes of the cover.
+  func tellAll(_ kind: WatchNotice.Kind, _ cover: HomeGroup, _ object: AnyObject) {
+    let notice = WatchNotice(kind, group: cover.id, object)
+    core.watch.arrived(notice, object, from: core.index)
+    guard cores > 1 else { return }
+    for other in 0..<cores where other != core.index { core.outbox.ring(other) }
+    push(notice, object)
+  }
+
   /// For one core.
-  private func publish(_ notice: WatchNotice, _ object: AnyObject?) {
+  func publish(_ notice: WatchNotice, _ object: AnyObject?) {
     if Int(notice.core) == core.index { return core.watch.arrived(notice, object, from: core.index) }
     core.outbox.ring(Int(notice.core))
     push(notice, object)
@@ -322,13 +310,22 @@ final class WatchHome {
 
   /// Once a turn: what the ring had no room for, and what all cores have read.
   func finishTurn() {
-    while let first = unpublished.first, ring.push(first.notice) {
-      unpublished.removeFirst()
-      published += 1
-      if let object = first.object { kept.append((published, object)) }
-      for other in 0..<cores where other != core.index { core.outbox.ring(other) }
-    }
+    publishRest()
     releaseRead()
+  }
+
+  private func publishRest() {
+    guard !unpublished.isEmpty else { return }
+    var next = 0
+    while next < unpublished.count, ring.push(unpublished[next].notice) {
+      published += 1
+      if let object = unpublished[next].object { kept.append((published, object)) }
+      next += 1
+    }
+    unpublished.removeFirst(next)
+    for other in 0..<cores where other != core.index { core.outbox.ring(other) }
+    // The others make room in a moment, and say nothing of it.
+    if !unpublished.isEmpty { core.outbox.ring(core.index) }
   }
 
   private func releaseRead() {
@@ -346,7 +343,10 @@ final class WatchHome {
   /// What the metrics show of it.
   private func report() {
     let counters = core.shared.counters
-    counters.set(.watchGroups, UInt64(groups.count), core: core.index)
+    let lanes = groups.values.count { $0.lane != nil }
+    counters.set(.watchGroups, UInt64(groups.count - lanes), core: core.index)
+    counters.set(.watchLanes, UInt64(lanes), core: core.index)
+    counters.set(.watchCovers, UInt64(groups.values.count { $0.cover != nil }), core: core.index)
     counters.set(.watchStreams, UInt64(feeds.values.filter(\.hasGroups).count), core: core.index)
     let bytes = groups.values.reduce(0) { $0 + $1.history.byteCount }
     counters.set(.watchHistoryBytes, UInt64(bytes), core: core.index)
@@ -360,14 +360,19 @@ final class WatchHome {
       for group in waiting where group.phase != .ended { place(group) }
     }
     for group in groups.values {
-      if group.subscriberCount == 0, now - group.idleSince >= Limits.groupGrace {
+      if !group.isWanted, now - group.idleSince >= Limits.groupGrace {
         forget(group)
       } else if now.nanoseconds > Limits.historyAge.nanoseconds {
         group.history.trim(before: Instant(nanoseconds: now.nanoseconds - Limits.historyAge.nanoseconds))
       }
+      remindLanes(of: group)
     }
+    if !uncovered.isEmpty { uncovered = uncovered.filter { now < $0.value } }
+    // Others answer ahead of their events.
+    let isSound = core.shared.hasSoundProgress.load(ordering: .relaxed)
     for feed in feeds.values {
       feed.remind()
+      if feed.key.kind == .catchUp, isSound { feed.locate() }
       if feed.isIdle, now - feed.idleSince >= Limits.groupGrace {
         feeds[feed.key] = nil
         feed.abandon()

@@ -7,9 +7,9 @@ internal import Reactor
 final class WatchHub {
   unowned let core: ProxyCore
   let watchers: Slab<Watcher>
-  private var groups: [GroupKey: LocalGroup] = [:]
-  private var byID: [[UInt32: LocalGroup]]
-  private var notices: [(notice: WatchNotice, object: AnyObject?, home: Int)] = []
+  var groups: [GroupKey: LocalGroup] = [:]
+  var byID: [[UInt32: LocalGroup]]
+  var notices: [(notice: WatchNotice, object: AnyObject?, home: Int)] = []
   private var dirtyGroups: [LocalGroup] = []
   private var dirtyStreams: [WatchStream] = []
   private var detours: [Handle] = []
@@ -24,7 +24,7 @@ final class WatchHub {
   private var left: [LocalGroup] = []
   /// Streams that wait for an answer about progress.
   private var questions: [UInt32: WatchStream] = [:]
-  private var lastQuestion: UInt32 = 0
+  var lastQuestion: UInt32 = 0
   private var lastNumber: UInt64 = 0
 
   init(_ core: ProxyCore, _ watchers: Slab<Watcher>) {
@@ -88,72 +88,6 @@ final class WatchHub {
     !notices.isEmpty || !dirtyGroups.isEmpty || !dirtyStreams.isEmpty || !verdicts.isEmpty
       // A client that takes more in the middle of a turn may leave nothing but these.
       || !detours.isEmpty || !rejoins.isEmpty || !endings.isEmpty
-  }
-
-  private func applyNotices() {
-    var next = 0
-    while next < notices.count {
-      let (notice, object, home) = notices[next]
-      next += 1
-      apply(notice, object, home)
-    }
-    notices.removeAll(keepingCapacity: true)
-  }
-
-  private func apply(_ notice: WatchNotice, _ object: AnyObject?, _ home: Int) {
-    guard let kind = WatchNotice.Kind(rawValue: notice.kind) else { return }
-    switch kind {
-    case .joined: if let snapshot = object as? WatchSnapshot { joined(snapshot, notice.group, home) }
-    case .answer: answered(notice.group, object as? WatchState)
-    default: if let group = byID[home][notice.group] { apply(kind, object, to: group) }
-    }
-  }
-
-  private func apply(_ kind: WatchNotice.Kind, _ object: AnyObject?, to group: LocalGroup) {
-    switch kind {
-    case .block:
-      guard let block = object as? WatchBlock else { return }
-      group.next = max(group.next, block.last + 1)
-      group.header = block.header
-      group.history.append(block, now: core.now, most: Limits.historyBytesAGroup)
-      markDirty(group)
-    case .live, .progress:
-      guard let state = object as? WatchState else { return }
-      let isFirst = group.state == nil
-      group.stands(state, afterQuestion: lastQuestion)
-      if isFirst {
-        group.permitted(core.now, core.shared)
-        if group.key.principal == .nobody { nobodyAccepted() }
-      }
-      if kind == .progress { group.progressRevision = state.header.revision }
-      markDirty(group)
-      if kind == .progress { oweProgress(group) }
-    case .ended:
-      guard let end = object as? WatchEnd else { return }
-      group.end = end
-      // Nobody finds it any more; it stays for those that are behind.
-      forget(group)
-      ended.append(group)
-      markDirty(group)
-    case .joined, .answer: break
-    }
-  }
-
-  /// The home has taken us in.
-  private func joined(_ snapshot: WatchSnapshot, _ id: UInt32, _ home: Int) {
-    guard let group = groups[snapshot.key] else {
-      // Nobody waits for it any more.
-      return ask(home, .unsubscribe(group: id))
-    }
-    guard group.id == 0 else { return }
-    group.id = id
-    byID[home][id] = group
-    guard let state = snapshot.state else { return }
-    group.stands(state, afterQuestion: lastQuestion)
-    for block in snapshot.blocks {
-      group.history.append(block, now: core.now, most: Limits.historyBytesAGroup)
-    }
-    markDirty(group)
   }
 
   func markDirty(_ group: LocalGroup) {
@@ -306,7 +240,7 @@ final class WatchHub {
       return group
     }
     let group = LocalGroup(
-      key, home: key.range.home(byID.count), wantsPrevious: wantsPrevious)
+      key, home: core.shared.covers.home(of: key.range, among: byID.count), wantsPrevious: wantsPrevious)
     groups[key] = group
     subscribe(group, token, wantsPrevious: wantsPrevious, start: start)
     return group
@@ -328,6 +262,7 @@ final class WatchHub {
     _ = watchers.edit(handle) { watcher in
       unsafe watcher.group = group
       watcher.place = group.watchers.count
+      if watcher.flags.contains(.wantsProgress) { group.wantsProgress = true }
     }
     group.watchers.append(handle)
     group.hasNew = true
@@ -407,7 +342,7 @@ final class WatchHub {
 
   // MARK: Progress
 
-  private func oweProgress(_ group: LocalGroup) {
+  func oweProgress(_ group: LocalGroup) {
     for handle in group.watchers {
       _ = watchers.edit(handle) { watcher in
         if watcher.flags.contains(.wantsProgress) { watcher.flags.insert(.owesProgress) }
@@ -438,7 +373,7 @@ final class WatchHub {
     return (homes.count, first)
   }
 
-  private func answered(_ number: UInt32, _ state: WatchState?) {
+  func answered(_ number: UInt32, _ state: WatchState?) {
     guard let stream = questions.removeValue(forKey: number), stream.isOpen else { return }
     stream.progressAnswered(state?.header)
     markDirty(stream)

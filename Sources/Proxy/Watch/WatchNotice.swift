@@ -12,6 +12,8 @@ struct WatchNotice: BitwiseCopyable, Sendable {
     case block
     /// Everything up to a revision has been sent; a `WatchState`.
     case progress
+    /// The same two of a cover's watch, for all its lanes.
+    case lanesLive, lanesProgress
     /// The group is over; a `WatchEnd`.
     case ended
     /// The answer to a question for progress, whose number is in `group`; a `WatchState`, or nothing when it fails.
@@ -63,12 +65,15 @@ final class WatchState: Sendable {
 /// All that a core needs to serve watchers of a group.
 final class WatchSnapshot: Sendable {
   let key: GroupKey
+  /// The number of the cover whose lane it is; 0 if it has a watch of its own.
+  let cover: UInt32
   /// Nil while the upstream watch does not stand for the first time.
   let state: WatchState?
   let blocks: [WatchBlock]
 
-  init(key: GroupKey, state: WatchState?, blocks: [WatchBlock]) {
+  init(key: GroupKey, cover: UInt32, state: WatchState?, blocks: [WatchBlock]) {
     self.key = key
+    self.cover = cover
     self.state = state
     self.blocks = blocks
   }

@@ -23,6 +23,13 @@ struct WatchRange: Hashable, Sendable {
     return unsafe other.lexicographicallyPrecedes(end)
   }
 
+  /// Whether all keys of another range lie in it; it is not a single key.
+  func holds(_ other: WatchRange) -> Bool {
+    guard unsafe other.key.withUnsafeBytes({ unsafe contains($0) }) else { return false }
+    if other.end.isEmpty || end == [0] { return true }
+    return other.end != [0] && !end.lexicographicallyPrecedes(other.end)
+  }
+
   /// Where among `cores` its groups live; the same on all cores.
   func home(_ cores: Int) -> Int {
     let hash = unsafe end.withUnsafeBytes { unsafe ByteHash.of($0, ByteHash.of(key)) }

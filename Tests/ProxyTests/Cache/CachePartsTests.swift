@@ -51,7 +51,7 @@ import Testing
   @Test func theTreeFindsWhatALookThroughAllFinds() {
     for seed in Seeds.run(100) {
       var random = SimRandom(seed: seed)
-      var tree = SpanTree(seed: seed)
+      var tree = SpanTree<CacheSpan>(seed: seed)
       var all: [CacheSpan] = []
       for _ in 0..<300 {
         let key = [UInt8(random.below(40)), UInt8(random.below(3))]
