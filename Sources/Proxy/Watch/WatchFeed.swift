@@ -25,6 +25,8 @@ final class WatchFeed: OwnCall {
   private var toAsk: [(core: Int, question: WatchQuestion)] = []
   private var asked: [(core: Int, question: WatchQuestion)] = []
   private var askedAt = Instant(nanoseconds: 0)
+  /// The last watch that those questions are about.
+  private var askedOf: Int64 = 0
   private var standing = StandingWatches()
   /// The question under way is nobody's; whoever asks has to wait, for its answer would be too old.
   private var isLocating = false
@@ -201,6 +203,7 @@ final class WatchFeed: OwnCall {
   private func askSome() {
     guard asked.isEmpty, !isLocating, !toAsk.isEmpty, allStand else { return }
     swap(&asked, &toAsk)
+    askedOf = lastID
     sayQuestion()
   }
 
@@ -225,6 +228,8 @@ final class WatchFeed: OwnCall {
     if key.kind == .catchUp, core.shared.hasSoundProgress.load(ordering: .relaxed) {
       for (id, group) in groups where id <= last { home.located(group, header) }
     }
+    // One to an older question does not speak of the newest watches: the next one will.
+    guard asked.isEmpty || last >= askedOf else { return }
     let questions = asked
     asked.removeAll()
     for (core, question) in questions { home.answered(question, core, header) }

@@ -22,7 +22,10 @@ extension WatchHome {
         && $0.key.kind != .empty && $0.hasGroups
     }
     // A group without a stream is not up to date, whatever the streams say.
-    if concerned.isEmpty { return answered(question, sender, nil) }
+    let isBehind = homeless.contains {
+      $0.key.principal == question.principal && $0.key.requiresLeader == question.requiresLeader
+    }
+    if concerned.isEmpty || isBehind { return answered(question, sender, nil) }
     if concerned.count == 1 { return concerned[0].ask(question, from: sender) }
     gather(question, sender, concerned)
   }

@@ -9,7 +9,7 @@ final class WatchHome {
   private var lastID: UInt32 = 0
   private(set) var feeds: [WatchFeed.Key: WatchFeed] = [:]
   /// Groups without a stream, which get one when it is time.
-  private var homeless: [HomeGroup] = []
+  private(set) var homeless: [HomeGroup] = []
   private var retryAt = Instant(nanoseconds: 0)
   private var failures = 0
   /// Covers that are not made again before.
