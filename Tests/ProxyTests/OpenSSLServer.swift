@@ -127,6 +127,15 @@ struct OpenSSLServer {
   func stop() { child.stop() }
 }
 
+/// `recv(2)`, again when it was interrupted: a receive with a time limit is by a ring that the same thread had before, which
+/// the kernel takes apart later.
+func receive(_ descriptor: Int32, _ room: inout [UInt8], _ count: Int) -> Int {
+  while true {
+    let received = recv(descriptor, &room, count, 0)
+    guard received < 0, errno == EINTR else { return received }
+  }
+}
+
 /// A blocking connection to a port of 127.0.0.1 that gives up after ten seconds.
 func connection(to port: UInt16) -> Int32 {
   let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)

@@ -29,7 +29,7 @@ private struct Outcome {
     var outcome = Outcome()
     var room = [UInt8](repeating: 0, count: piece)
     while outcome.state == .going {
-      let count = recv(descriptor, &room, piece, 0)
+      let count = receive(descriptor, &room, piece)
       guard count > 0 else { break }
       outcome.bytes += room[..<count]
       let (bytes, state) = room[..<count].withUnsafeBytes { handshake.receive($0) }

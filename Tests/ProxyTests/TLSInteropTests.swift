@@ -19,7 +19,7 @@ import Testing
       let out = end.takeOut()
       if !out.isEmpty { Glibc.send(descriptor, out, out.count, Int32(MSG_NOSIGNAL)) }
       if isDone() { return true }
-      let count = recv(descriptor, &room, room.count, 0)
+      let count = receive(descriptor, &room, room.count)
       guard count > 0 else { return false }
       end.feed(room[..<count])
     }
