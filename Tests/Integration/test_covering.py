@@ -150,6 +150,8 @@ def test_a_start_that_the_cover_remembers(covered, key):
     for event in log.events[::3]:
         streams.append(Watches(covered.connect(), {"key": event.key, "start_revision": event.revision},
                                below(event.key[:-1], start_revision=event.revision)))
+        # A group begins where its first watcher does: that has to be the one with the earliest start.
+        streams[-1].created()
     sees(streams, log)
     log.some()
     sees(streams, log)
