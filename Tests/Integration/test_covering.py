@@ -8,7 +8,7 @@ import pytest
 
 from conformance.places import QUICK, RELEASES
 from support.etcds import Etcd
-from support.fronts import Setting, numbers, releases
+from support.fronts import Setting, etcd_behind, numbers, releases
 from support.proxy_state import page, sample
 from support.relay import Relay
 from support.upstream import IS_OURS
@@ -25,14 +25,8 @@ pytestmark = pytest.mark.skipif(not IS_OURS, reason="what only this proxy has")
 
 @pytest.fixture(scope="module", params=releases())
 def place(request, memory):
-    etcd = Etcd(f"etcd{next(numbers)}", memory, program=RELEASES[request.param][0], extra=QUICK)
-    etcd.release = request.param
-    etcd.start()
-    until(etcd.is_healthy, 40, "etcd", pause=0.05)
-    made = Setting(etcd, "--watch-cover", COVER.decode())
-    yield made
-    made.close()
-    etcd.end()
+    with etcd_behind(request.param, memory, "--watch-cover", COVER.decode()) as made:
+        yield made
 
 
 @pytest.fixture

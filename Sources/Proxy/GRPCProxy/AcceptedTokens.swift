@@ -19,6 +19,13 @@ struct TokenTable<Value> {
     return unsafe entry.token.elementsEqual(token) ? entry.value : nil
   }
 
+  /// Remembers something else for a token, without taking memory; false when nothing was.
+  mutating func replace(_ token: UnsafeRawBufferPointer, _ value: Value) -> Bool {
+    guard unsafe find(token) != nil else { return false }
+    unsafe entries[place(token)]?.value = value
+    return true
+  }
+
   mutating func set(_ token: [UInt8], _ value: Value) {
     if entries.isEmpty { entries = Array(repeating: nil, count: Limits.tokensACore) }
     entries[unsafe token.withUnsafeBytes { unsafe place($0) }] = Entry(token: token, value: value)
@@ -37,7 +44,8 @@ struct AcceptedTokens {
   mutating func accepted(_ token: UnsafeRawBufferPointer, asked: Instant, _ shared: ProxyShared) {
     refresh(shared)
     guard token.count > 0, unsafe known.find(token).map({ $0 < asked }) ?? true else { return }
-    unsafe known.set(Array(token), asked)
+    // Each read of a client comes here.
+    if unsafe !known.replace(token, asked) { unsafe known.set(Array(token), asked) }
   }
 
   /// Whether it has, not longer ago than `age`.

@@ -63,18 +63,12 @@ final class HeartbeatBatcher {
 
   /// Until when answers wait for those that come behind them: etcd tells each by itself, and a core that is woken for each
   /// has more to do with waking than with heartbeats. Nil when they go now: there are none, no more are to come, or it is time.
-  func holdsAnswers(_ now: Instant) -> Instant? {
-    guard waiting > 0, bags.contains(where: { !$0.isEmpty }) else {
-      heldSince = nil
-      return nil
-    }
+  func holdAnswers(_ now: Instant) -> Instant? {
     let since = heldSince ?? now
-    guard now - since < Limits.heartbeatGather else {
-      heldSince = nil
-      return nil
-    }
-    heldSince = since
-    return since + Limits.heartbeatGather
+    let areHeld =
+      waiting > 0 && bags.contains { !$0.isEmpty } && now - since < Limits.heartbeatGather
+    heldSince = areHeld ? since : nil
+    return areHeld ? since + Limits.heartbeatGather : nil
   }
 
   /// What there is for a core, to be sent.

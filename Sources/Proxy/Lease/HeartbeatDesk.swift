@@ -102,7 +102,7 @@ final class HeartbeatDesk {
     repeat {
       if let mail = bag.close() { batcher.take(mail, from: 0) }
       batcher.settle(core.now, isEnding: core.drainDeadline != nil)
-      held = batcher.holdsAnswers(core.now)
+      held = batcher.holdAnswers(core.now)
       // Answers that leave make room for requests that wait.
       if held == nil, let mail = batcher.mail(to: 0) { deliver(mail) }
     } while !bag.isEmpty

@@ -1,5 +1,6 @@
 """Fixtures of the tests that look at a proxy from both sides: an etcd of each release, and a proxy in front."""
 
+import contextlib
 import itertools
 import pathlib
 import tempfile
@@ -64,17 +65,24 @@ def memory():
         yield pathlib.Path(folder)
 
 
-@pytest.fixture(scope="module", params=releases())
-def open_setting(request, memory):
-    """Without authentication."""
-    etcd = Etcd(f"etcd{next(numbers)}", memory, program=RELEASES[request.param][0], extra=QUICK)
-    etcd.release = request.param
+@contextlib.contextmanager
+def etcd_behind(release, memory, *flags):
+    """The proxy under test with these flags, before an etcd of its own."""
+    etcd = Etcd(f"etcd{next(numbers)}", memory, program=RELEASES[release][0], extra=QUICK)
+    etcd.release = release
     etcd.start()
     until(etcd.is_healthy, 40, "etcd", pause=0.05)
-    made = Setting(etcd)
+    made = Setting(etcd, *flags)
     yield made
     made.close()
     etcd.end()
+
+
+@pytest.fixture(scope="module", params=releases())
+def open_setting(request, memory):
+    """Without authentication."""
+    with etcd_behind(request.param, memory) as made:
+        yield made
 
 
 @pytest.fixture
