@@ -254,10 +254,23 @@ def is_full(proxy):
         return True
 
 
+def admitted(proxy):
+    """A connection that the proxy has taken and answered, or None: it refuses while an earlier one is not gone."""
+    client = proxy.connect()
+    try:
+        client.sendall(REQUEST)
+        if client.recv(12) == b"HTTP/1.1 200":
+            return client
+    except OSError:
+        pass
+    client.close()
+    return None
+
+
 def test_the_metrics_listener_has_pages_and_no_calls(proxy):
     started = proxy("--metrics-addr", f"http://127.0.0.1:{net.free_port()}", "--max-connections", "1")
-    with started.connect():
-        until(lambda: is_full(started), 10, "a full proxy")
+    with until(lambda: admitted(started), 10, "the one client"):
+        assert is_full(started)
         for path in ["/metrics", "/health", "/proxy/health", "/proxy/metrics"]:
             assert fetch(started, path, address=visitors(started))[0] == 200
         assert fetch(started, "/other", address=visitors(started))[0] == 404
