@@ -26,19 +26,19 @@ MB = 1_000_000
 
 # name: (title, kind, settings, settings of --quick)
 SCENARIOS = {
-    "bulk1": ("Bulk, 1 connection", "bulk", {"connections": 1, "bytes": 1500 * MB}, {"bytes": 800 * MB}),
-    "bulk64": ("Bulk, 64 connections", "bulk", {"connections": 64, "bytes": 24 * MB}, {"bytes": 12 * MB}),
-    "rr64": ("Round trip, 64 B", "rr", {"connections": 64, "size": 64, "requests": 40_000},
+    "bulk1": ("Bulk, 1 connection", "bulk", {"connections": 1, "bytes": 3000 * MB}, {"bytes": 800 * MB}),
+    "bulk64": ("Bulk, 64 connections", "bulk", {"connections": 64, "bytes": 64 * MB}, {"bytes": 16 * MB}),
+    "rr64": ("Round trip, 64 B", "rr", {"connections": 64, "size": 64, "requests": 120_000},
              {"requests": 20_000}),
-    "rr1k": ("Round trip, 1 KiB", "rr", {"connections": 64, "size": 1024, "requests": 40_000},
+    "rr1k": ("Round trip, 1 KiB", "rr", {"connections": 64, "size": 1024, "requests": 120_000},
              {"requests": 20_000}),
-    "churn": ("Short connections", "churn", {"connections": 16, "requests": 8_000}, {"requests": 4_000}),
+    "churn": ("Short connections", "churn", {"connections": 16, "requests": 16_000}, {"requests": 4_000}),
     "idle2k": ("2,000 idle connections", "idle", {"connections": 2_000}, {}),
     "idle3k": ("3,000 idle connections", "idle", {"connections": 3_000}, {}),
     "idle8k": ("8,000 idle connections", "idle", {"connections": 8_000}, {}),
 }
 IDLE_RUNS = 3                    # memory hardly varies
-BUDGET, QUICK_BUDGET = 540, 150  # seconds; a slow machine gets fewer runs, but at least two
+BUDGET, QUICK_BUDGET = 900, 150  # seconds; a slow machine gets fewer runs, but at least two
 
 
 def settings_of(scenario, quick):

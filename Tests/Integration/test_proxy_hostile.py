@@ -61,6 +61,16 @@ def read_request(key, **fields):
     return request("KV/Range", key=key, **fields).SerializeToString()
 
 
+@pytest.mark.parametrize("text", ["soon", "5", "123456789S", "1x"])
+def test_a_deadline_that_is_none(others, text):
+    """As etcd 3.5 answers it; etcd 3.4 resets the stream."""
+    answer = subprocess.run(
+        ["curl", "-sS", "--http2-prior-knowledge", "-D", "-", "-H", "content-type: application/grpc", "-H", "te: trailers",
+         "-H", f"grpc-timeout: {text}", "--data-binary", "x", f"http://{others.address}{frames.RANGE}"],
+        capture_output=True, text=True).stdout
+    assert "grpc-status: 13" in answer and "grpc-message: malformed grpc-timeout" in answer, answer
+
+
 # Frames that are wrong.
 
 OPEN = frame(HEADERS, END_HEADERS, 1, head())

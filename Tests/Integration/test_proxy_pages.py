@@ -240,6 +240,19 @@ def test_a_page_longer_than_the_window(proxy):
         assert b"etcd_server_has_leader 1\n" in body
 
 
+def test_more_pages_at_once_than_a_core_has_room_for(proxy):
+    started = proxy("--threads", "1")
+    with RawClient(started.address) as client:
+        fields = [(":method", "GET"), (":scheme", "http"), (":path", "/proxy/health"), (":authority", "x")]
+        head = b"".join(field(*pair) for pair in fields)
+        streams = set(range(1, 2000, 2))
+        client.send(b"".join(frame(HEADERS, END_HEADERS | END_STREAM, stream, head) for stream in sorted(streams)))
+        while streams:
+            kind, flags, stream, _ = client.read()
+            if kind == DATA and flags & END_STREAM:
+                streams.remove(stream)
+
+
 # --metrics-addr.
 
 

@@ -102,6 +102,21 @@ def test_http2_without_a_protocol_chosen(proxy, authority):
         assert read_exactly(client, 9)[3] == SETTINGS
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
+def test_the_end_is_said(proxy, authority, version):
+    started = proxy(*own_files(authority))
+    settings = context(authority)
+    settings.maximum_version = version
+    # Python takes an end without close_notify for a fault only if told to.
+    with settings.wrap_socket(
+            connect(started.address, 10), server_hostname="localhost", suppress_ragged_eofs=False) as client:
+        client.sendall(b"GET /proxy/health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        answer = b""
+        while piece := client.recv(4096):
+            answer += piece
+        assert answer.startswith(b"HTTP/1.1 200")
+
+
 def test_client_certificates_are_required_with_an_authority(proxy, authority, stranger):
     started = proxy(*own_files(authority), "--trusted-ca-file", authority.certificate())
     assert is_refused(started, context(authority))

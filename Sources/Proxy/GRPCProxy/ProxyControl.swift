@@ -116,7 +116,7 @@ final class ProxyControl: ControlCore<ProxyMessage> {
     for (core, mailbox) in shared.pageRequests.enumerated() {
       while let request = mailbox.pop() {
         pages.make(request) { [unowned self] page in
-          _ = group.links[core].send(.page(PageReply(request, page)), from: kernel)
+          send(.page(PageReply(request, page)), to: core)
         }
       }
     }
@@ -127,8 +127,7 @@ final class ProxyControl: ControlCore<ProxyMessage> {
   /// A lease may be used if nothing outside the namespace hangs on it.
   private func lookUp(_ question: LeaseQuestion, for core: Int) {
     func tell(_ refusal: GRPCStatus?) {
-      let answer = LeaseAnswer(call: question.call, lease: question.lease, refusal: refusal)
-      _ = group.links[core].send(.lease(answer), from: kernel)
+      send(.lease(LeaseAnswer(call: question.call, lease: question.lease, refusal: refusal)), to: core)
     }
     guard let endpoint = bestEndpoint, let namespace = shared.namespace else {
       return tell(GRPCStatus(.unavailable, "etcd is not reachable"))

@@ -28,7 +28,10 @@ extension ProxyCore {
     call.descriptor = connection.transport.descriptor
     call.rewrites = rewrites(method)
     call.isOrdered = orders(method)
-    if let text = unsafe fields.value(of: .grpcTimeout), let span = unsafe GRPCTimeout.parse(text) {
+    if let text = unsafe fields.value(of: .grpcTimeout) {
+      guard let span = unsafe GRPCTimeout.parse(text) else {
+        return refuseCall(&connection, stream, method, .internal, "malformed grpc-timeout")
+      }
       call.deadline = now + span
     }
     guard let id = calls.insert(call) else {

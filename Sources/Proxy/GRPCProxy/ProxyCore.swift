@@ -270,6 +270,7 @@ final class ProxyCore: Core, Acceptor.Host {
   private func endClients() {
     for handle in touchedClients {
       _ = clients.edit(handle) { connection in
+        if connection.isDone, !connection.transport.owesOutput { connection.transport.takeLeave() }
         if connection.transport.isBroken || connection.isDone && !connection.transport.owesOutput {
           endClient(&connection, handle)
         }

@@ -21,6 +21,7 @@ struct Transport: ~Copyable {
   private(set) var awaitsRoom = false
   /// The socket takes nothing any more.
   private(set) var isBroken = false
+  private var hasTakenLeave = false
   /// Bytes both ways, for the metrics.
   private(set) var received: UInt64 = 0
   private(set) var sent: UInt64 = 0
@@ -92,6 +93,14 @@ struct Transport: ~Copyable {
       }
     }
     http2.outputDrained()
+  }
+
+  /// Behind the last byte: tells the peer over TLS that no more will come (close_notify), once. Without that, a reader
+  /// has to take the end for a cut.
+  mutating func takeLeave() {
+    guard let tls, !hasTakenLeave, http2.output.isEmpty else { return }
+    hasTakenLeave = true
+    tls.close(out: &cipher)
   }
 
   /// The send has ended: bytes that went out, or a negative errno. What waits is sent by the next `flush`; a full socket

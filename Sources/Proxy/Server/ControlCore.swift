@@ -28,6 +28,9 @@ class ControlCore<Message: ControlMessage>: Core {
   private static var ownerOfResolver: UInt8 { 14 }
   private static var ownerOfDiscovery: UInt8 { 15 }
   private static var tickOperation: UInt8 { 1 }
+  private static var lateOperation: UInt8 { 2 }
+  /// A core that turns makes room in far less.
+  private static var latePause: Instant.Span { .milliseconds(5) }
 
   let group: CoreGroup<Message>
   let log: Log
@@ -40,6 +43,9 @@ class ControlCore<Message: ControlMessage>: Core {
   private var isAborted = false
   private(set) var isDraining = false
   private var watchdogDue = Instant.distantFuture
+  /// What a core's mailbox had no room for, in order: of a core that asked for many pages at once, or is stuck. The
+  /// latter gets one ping a second, until the watchdog or the operator acts.
+  private var late: [[Message]]
 
   init(kernel: Kernel, setup: Setup, manager: ServiceManager, signals: Int32) {
     self.setup = setup
@@ -47,6 +53,7 @@ class ControlCore<Message: ControlMessage>: Core {
     log = setup.endpoints.log
     self.manager = manager
     self.signals = signals
+    late = Array(repeating: [], count: setup.group.links.count)
     super.init(index: setup.group.links.count, kernel: kernel)
     group.control.attach(kernel)
     awaitSignal()
@@ -118,7 +125,24 @@ class ControlCore<Message: ControlMessage>: Core {
 
   /// Sends every core a message.
   final func tell(_ message: () -> Message) {
-    for link in group.links { _ = link.send(message(), from: kernel) }
+    for core in group.links.indices { send(message(), to: core) }
+  }
+
+  /// Sends one core a message, later if its mailbox is full; the order stays.
+  final func send(_ message: Message, to core: Int) {
+    guard !late[core].isEmpty || !group.links[core].send(message, from: kernel) else { return }
+    if late.allSatisfy(\.isEmpty) { scheduleLate() }
+    late[core].append(message)
+  }
+
+  private func scheduleLate() { _ = timers.schedule(at: now + Self.latePause, token(Self.lateOperation)) }
+
+  private func sendLate() {
+    for core in late.indices {
+      let sent = late[core].prefix { group.links[core].send($0, from: kernel) }.count
+      late[core].removeFirst(sent)
+    }
+    if !late.allSatisfy(\.isEmpty) { scheduleLate() }
   }
 
   // MARK: Dispatch
@@ -134,6 +158,7 @@ class ControlCore<Message: ControlMessage>: Core {
   override final func expire(_ token: Token) {
     switch token.owner {
     case Self.ownerOfResolver, Self.ownerOfDiscovery: endpoints?.expire(token)
+    case Self.ownerOfControl where token.operation == Self.lateOperation: sendLate()
     case Self.ownerOfControl: tickCame()
     default: serviceTimer(token)
     }
