@@ -26,13 +26,13 @@ MB = 1_000_000
 
 # name: (title, kind, settings, settings of --quick)
 SCENARIOS = {
-    "bulk1": ("Bulk, 1 connection", "bulk", {"connections": 1, "bytes": 3000 * MB}, {"bytes": 800 * MB}),
-    "bulk64": ("Bulk, 64 connections", "bulk", {"connections": 64, "bytes": 64 * MB}, {"bytes": 16 * MB}),
-    "rr64": ("Round trip, 64 B", "rr", {"connections": 64, "size": 64, "requests": 120_000},
+    "bulk1": ("Bulk, 1 connection", "bulk", {"connections": 1, "bytes": 1500 * MB}, {"bytes": 800 * MB}),
+    "bulk64": ("Bulk, 64 connections", "bulk", {"connections": 64, "bytes": 32 * MB}, {"bytes": 16 * MB}),
+    "rr64": ("Round trip, 64 B", "rr", {"connections": 64, "size": 64, "requests": 40_000},
              {"requests": 20_000}),
-    "rr1k": ("Round trip, 1 KiB", "rr", {"connections": 64, "size": 1024, "requests": 120_000},
+    "rr1k": ("Round trip, 1 KiB", "rr", {"connections": 64, "size": 1024, "requests": 40_000},
              {"requests": 20_000}),
-    "churn": ("Short connections", "churn", {"connections": 16, "requests": 16_000}, {"requests": 4_000}),
+    "churn": ("Short connections", "churn", {"connections": 16, "requests": 8_000}, {"requests": 4_000}),
     "idle2k": ("2,000 idle connections", "idle", {"connections": 2_000}, {}),
     "idle3k": ("3,000 idle connections", "idle", {"connections": 3_000}, {}),
     "idle8k": ("8,000 idle connections", "idle", {"connections": 8_000}, {}),
@@ -151,7 +151,7 @@ def choose(text, known, what):
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, help="runs of each peer and scenario, default 5")
+    parser.add_argument("--runs", type=int, help="runs of each peer and scenario, default 9")
     parser.add_argument("--quick", action="store_true", help="2 shorter runs of each, below 3 minutes")
     parser.add_argument("--only", help=f"scenarios, comma separated: {', '.join(SCENARIOS)}")
     parser.add_argument("--peers", help=f"peers, comma separated: {', '.join(relays.PEERS)}")
@@ -196,7 +196,7 @@ def main():
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     scenarios = choose(options.only, SCENARIOS, "scenario")
     wanted = choose(options.peers, relays.PEERS, "peer")
-    runs = options.runs or (2 if options.quick else 5)
+    runs = options.runs or (2 if options.quick else 9)
     for folder in (options.results, relays.SCRATCH):
         folder.mkdir(parents=True, exist_ok=True)
     subprocess.run(["make", "-s", "-C", str(relays.ROOT / "Benchmarks")], check=True)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Bar plots of the gateway benchmark as SVG: median bars with whiskers from the smallest to the largest run.
+"""Bar plots of the gateway benchmark as SVG: median bars with whiskers between the quartiles.
 
 As a program it draws Benchmarks/results/gateway.json, or the file that is named, again."""
 

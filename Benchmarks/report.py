@@ -5,7 +5,8 @@ import statistics
 
 import relays
 
-UNSTABLE = 1.3  # a figure whose largest run is more than this times its smallest
+UNSTABLE = 1.3  # a figure whose upper end is more than this times its lower one
+QUARTILES = 5   # runs from which on the ends are the quartiles: one bad moment of the machine is no property of a peer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +46,12 @@ class Figure:
 
 def figure(runs, metric):
     values = [run[metric.key] * metric.scale for run in runs if metric.key in run]
-    return Figure(statistics.median(values), min(values), max(values)) if values else None
+    if not values:
+        return None
+    if len(values) < QUARTILES:
+        return Figure(statistics.median(values), min(values), max(values))
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+    return Figure(middle, low, high)
 
 
 def text_of(found, metric):
@@ -69,18 +75,19 @@ TARGETS = [
 
 
 def best(scenario, metric, names):
-    """The lowest figure among some peers; every figure that has a target is better when lower."""
-    found = [figure(scenario["peers"].get(name, []), metric) for name in names]
-    return min((f for f in found if f), key=lambda f: f.median, default=None)
+    """The runs of the peer with the lowest figure; every figure that has a target is better when lower."""
+    known = [runs for name in names if figure(runs := scenario["peers"].get(name, []), metric)]
+    return min(known, key=lambda runs: figure(runs, metric).median, default=[])
 
 
 def ratio(scenario, metric, peer, rival):
-    """(ratio of the medians, rounded as shown; whether either is unstable), or None if not measured."""
-    ours = figure(scenario["peers"].get(peer, []), metric)
-    theirs = best(scenario, metric, RIVALS[rival])
-    if not ours or not theirs or theirs.median <= 0:
-        return None
-    return round(ours.median / theirs.median, 2), ours.unstable or theirs.unstable
+    """(median of the ratios of each round, rounded as shown; whether it is unstable), or None if not measured. The peers
+    of a round ran within seconds of each other: what the machine did meanwhile hit them alike."""
+    ours, theirs = scenario["peers"].get(peer, []), best(scenario, metric, RIVALS[rival])
+    rounds = [{metric.key: own[metric.key] / other[metric.key]} for own, other in zip(ours, theirs)
+              if metric.key in own and other.get(metric.key, 0) > 0]
+    found = figure(rounds, dataclasses.replace(metric, scale=1))
+    return found and (round(found.median, 2), found.unstable)
 
 
 def verdict(found, limit):
@@ -136,11 +143,12 @@ def markdown(data):
         f"{machine['load_average']:.1f}.", "",
         f"{versions['etcd']}; {versions['haproxy']}; Ringway {versions['ringway']}.", "",
         f"Up to {data['runs']} runs of each peer in turn{' (quick)' if data['quick'] else ''}, all on "
-        f"127.0.0.1. A figure is the median [smallest to largest]; unstable means that the largest is more "
-        f"than {UNSTABLE} times the smallest. CPU is user and system time of the gateway's process.", "",
+        f"127.0.0.1. A figure is the median [lower to upper quartile; of fewer than {QUARTILES} runs smallest to "
+        f"largest]; unstable means that the upper is more than {UNSTABLE} times the lower. CPU is user and system "
+        f"time of the gateway's process.", "",
         "## Ratios", "",
-        "Below 1 is less than the rival. The rival HAProxy is the better of its two rows, and so is the "
-        "floor.",
+        "Below 1 is less than the rival: the median of the rounds, in each of which all peers ran one after the other. "
+        "The rival HAProxy is the better of its two rows, and so is the floor.",
         "", ratio_table(data), ""]
     for scenario in data["scenarios"].values():
         parts += [f"## {scenario['title']}", "", scenario_table(scenario, data["titles"]), ""]

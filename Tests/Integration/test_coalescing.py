@@ -25,7 +25,7 @@ def sees(streams, log):
 @not_alone
 def test_hundreds_of_watchers_are_one(setting, key):
     """300 on one key over 30 connections."""
-    setting.upstream.until_idle()
+    setting.renew()
     log = Log(setting.direct, key)
     streams = [Watches(client, *[{"key": log.key(0)}] * 10) for client in setting.connections(30)]
     for stream in streams:
@@ -49,7 +49,7 @@ def test_hundreds_of_watchers_are_one(setting, key):
 @not_alone
 def test_two_tiers(setting, key):
     """A proxy in front of the proxy."""
-    setting.upstream.until_idle()
+    setting.renew()
     log = Log(setting.direct, key)
     log.some()
     second = Front(setting.address)
@@ -78,7 +78,7 @@ def test_two_tiers(setting, key):
 @ours
 @pytest.mark.parametrize("wish", ["watch", "all"])
 def test_a_watch_of_its_own(setting, key, wish):
-    setting.upstream.until_idle()
+    setting.renew()
     log = Log(setting.direct, key)
     shared = [Watches(client, below(key)).created() for client in setting.connections(3)]
     assert setting.upstream.watchers == 1
@@ -95,7 +95,7 @@ def test_a_watch_of_its_own(setting, key, wish):
 @not_alone
 def test_reconnect_storm(setting, key):
     """Hundreds drop and are back at once where they were: nothing is lost, nothing comes twice, etcd hears nothing."""
-    setting.upstream.until_idle()
+    setting.renew()
     log = Log(setting.direct, key)
     streams = [Watches(client, *[below(key)] * 10).created() for client in setting.connections(30)]
     log.some()

@@ -31,9 +31,8 @@ def place(request, memory):
 
 @pytest.fixture
 def covered(place):
-    place.upstream.until_idle()
     yield place
-    place.hang_up()
+    place.renew()
 
 
 @pytest.fixture

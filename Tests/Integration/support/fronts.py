@@ -30,12 +30,23 @@ class Setting:
     def __init__(self, etcd, *flags, endpoints=None):
         self.etcd = etcd
         self.upstream = Upstream(etcd)
-        self.front = Front(endpoints or etcd.client, *flags)
-        self.address = self.front.address
         self.made = []
         self.direct = self.connect(etcd.client)
-        until(lambda: self.connect().unary("KV/Range", b"\x0a\x01x")[1]["code"] != "UNAVAILABLE")
+        self.start = lambda: Front(endpoints or etcd.client, *flags)
+        self.open()
         self.upstream.settle()
+
+    def open(self):
+        self.front = self.start()
+        self.address = self.front.address
+        until(lambda: self.connect().unary("KV/Range", b"\x0a\x01x")[1]["code"] != "UNAVAILABLE")
+
+    def renew(self):
+        """Another proxy: the one before keeps watches for clients who may come back, and nobody wants to wait for their end."""
+        self.hang_up()
+        self.front.close()
+        self.upstream.until_idle()
+        self.open()
 
     def connect(self, address=None):
         """A client with a connection of its own, through the proxy unless said otherwise."""
