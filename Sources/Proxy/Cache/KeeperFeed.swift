@@ -121,7 +121,8 @@ final class KeeperFeed: OwnCall {
 
 /// The streams of keepers of a core.
 final class KeeperFeeds: CacheKeeperSource {
-  weak var core: ProxyCore?
+  /// It owns this; a weak reference would make each of its references slow.
+  unowned var core: ProxyCore?
   private var feeds: [Principal: [KeeperFeed]] = [:]
 
   var isSound: Bool { core?.shared.hasSoundProgress.load(ordering: .relaxed) ?? false }

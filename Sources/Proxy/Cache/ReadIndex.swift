@@ -48,7 +48,8 @@ final class ReadIndexes {
     let until: Instant
   }
 
-  weak var core: ProxyCore?
+  /// It owns this; a weak reference would make each of its references slow.
+  unowned var core: ProxyCore?
   private var groups: [Principal: Group] = [:]
   private var answered: [(ReadIndex, Int64?)] = []
   private var parked: [Parked] = []

@@ -6,18 +6,23 @@ enum HeaderRecord {
 
   /// Appends all fields of `list`.
   static func write(_ list: HeaderList, into record: inout ByteBuffer) {
+    let size = list.byteCount &+ frame &* list.count
+    let room = unsafe record.reserve(size)
+    var place = 0
     for index in 0..<list.count {
       let field = list[index]
       let (name, value) = unsafe (field.name, field.value)
-      let room = unsafe record.reserve(frame + name.count + value.count)
-      unsafe room.storeBytes(of: UInt16(truncatingIfNeeded: name.count), as: UInt16.self)
-      unsafe room.storeBytes(of: field.kind.rawValue, toByteOffset: 2, as: UInt8.self)
-      unsafe room.storeBytes(of: field.neverIndexed ? 1 : 0, toByteOffset: 3, as: UInt8.self)
-      unsafe room.storeBytes(of: UInt32(truncatingIfNeeded: value.count), toByteOffset: 4, as: UInt32.self)
-      unsafe UnsafeMutableRawBufferPointer(rebasing: room[frame...]).copyMemory(from: name)
-      unsafe UnsafeMutableRawBufferPointer(rebasing: room[(frame + name.count)...]).copyMemory(from: value)
-      record.commit(frame + name.count + value.count)
+      let text = place &+ frame
+      unsafe room.storeBytes(of: UInt16(truncatingIfNeeded: name.count), toByteOffset: place, as: UInt16.self)
+      unsafe room.storeBytes(of: field.kind.rawValue, toByteOffset: place &+ 2, as: UInt8.self)
+      unsafe room.storeBytes(of: field.neverIndexed ? 1 : 0, toByteOffset: place &+ 3, as: UInt8.self)
+      unsafe room.storeBytes(
+        of: UInt32(truncatingIfNeeded: value.count), toByteOffset: place &+ 4, as: UInt32.self)
+      unsafe UnsafeMutableRawBufferPointer(rebasing: room[text...]).copyMemory(from: name)
+      unsafe UnsafeMutableRawBufferPointer(rebasing: room[(text &+ name.count)...]).copyMemory(from: value)
+      place = text &+ name.count &+ value.count
     }
+    record.commit(size)
   }
 
   @safe private struct Field {

@@ -16,8 +16,9 @@ internal import Reactor
 
   let settings: HTTP2Settings
   let pool: BlockPool
-  /// The header block decoded last, by any connection.
-  let received = HeaderList()
+  let headers = ReceivedHeaders()
+  /// The header block that came last, on any connection.
+  var received: HeaderList { headers.last }
   var counters = Counters()
   /// Largest compressed header block.
   let blockLimit: Int

@@ -74,8 +74,8 @@ extension HTTP2Session {
     .Verdict?
   {
     let context = unsafe context
-    let verdict = unsafe decoder.decode(
-      bytes, as: block, into: context.received, limit: context.settings.maxHeaderListBytes)
+    let verdict = unsafe context.headers.decode(
+      bytes, as: block, with: &decoder, limit: context.settings.maxHeaderListBytes)
     guard verdict.outcome != .broken else {
       _ = fail(.compressionError, "a header block cannot be decoded")
       return nil

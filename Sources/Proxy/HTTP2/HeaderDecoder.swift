@@ -17,6 +17,9 @@ internal import CNGHTTP2
   }
 
   private var inflater: OpaquePointer?
+  /// For `ReceivedHeaders`: who this is, and how often the table may have changed.
+  var number: UInt64 = 0
+  var table: UInt64 = 0
 
   init() {}
 

@@ -21,6 +21,9 @@
   private var used = 0
   private var entries = UnsafeMutableBufferPointer<Entry>.allocate(capacity: 32)
 
+  /// By kind, one more than the place of the first field; 0 is none.
+  private var firsts = InlineArray<32, UInt16>(repeating: 0)
+
   /// Fields in the list.
   private(set) var count = 0
 
@@ -40,6 +43,7 @@
   func removeAll() {
     count = 0
     used = 0
+    firsts = InlineArray(repeating: 0)
   }
 
   /// Adds a field of constants.
@@ -77,6 +81,8 @@
       neverIndexed: neverIndexed)
     used &+= size
     count &+= 1
+    let kind = Int(kind.rawValue)
+    if firsts[kind] == 0 { firsts[kind] = UInt16(clamping: count) }
   }
 
   subscript(position: Int) -> HeaderField {
@@ -90,10 +96,9 @@
 
   /// The value of the first field of a kind.
   func value(of kind: HeaderKind) -> UnsafeRawBufferPointer? {
-    for position in 0..<count where unsafe entries[position].kind == kind {
-      return unsafe self[position].value
-    }
-    return nil
+    let first = Int(firsts[Int(kind.rawValue)])
+    // A field so far behind that its place cannot be noted is none that anybody looks for.
+    return unsafe first == 0 || first > count ? nil : self[first &- 1].value
   }
 
   private func makeRoom(_ size: Int) {

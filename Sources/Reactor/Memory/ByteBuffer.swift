@@ -1,13 +1,17 @@
 /// Bytes in one piece of memory: appended at the end, consumed from the front.
 ///
 /// The memory comes from the core's pool with the first byte and returns to it with the last one, so that an idle owner
-/// holds none. Pointers into it are good until the next change.
+/// holds none; it then begins with as much as it needed before. Pointers into it are good until the next change.
 @safe public struct ByteBuffer: ~Copyable {
   private var block = unsafe UnsafeMutableRawBufferPointer(start: nil, count: 0)
   private var start = 0
   private var end = 0
+  /// What it came to hold before it was empty last: so much is taken at once, instead of growing to it step by step.
+  private var expected: Int32 = 0
   /// The core's pool, which outlives everything on the core.
   private unowned(unsafe) let pool: BlockPool
+
+  private static let mostExpected = 64 << 10
 
   /// An empty buffer without memory.
   public init(_ pool: BlockPool) { unsafe self.pool = pool }
@@ -86,6 +90,7 @@
   }
 
   private mutating func giveBack() {
+    expected = Int32(min(end, Self.mostExpected))
     start = 0
     end = 0
     guard unsafe block.count > 0 else { return }
@@ -99,7 +104,7 @@
     if unsafe start > block.count / 2, unsafe waiting &+ size <= block.count {
       unsafe block.copyMemory(from: bytes)
     } else {
-      let larger = unsafe pool.take(max(waiting &+ size, waiting &* 2))
+      let larger = unsafe pool.take(max(waiting &+ size, waiting == 0 ? Int(expected) : waiting &* 2))
       unsafe larger.copyMemory(from: bytes)
       if unsafe block.count > 0 { unsafe pool.give(block) }
       unsafe block = larger
