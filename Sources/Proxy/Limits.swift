@@ -156,6 +156,8 @@ public enum Limits {
   /// beyond the first it is refused new calls, beyond the second its connection is ended.
   static let bufferedBytesAClient = 64 << 20
   static let bufferedBytesAClientAtMost = 256 << 20
+  /// So much that cores have freed goes back to the system.
+  static let freedBytes = 1 << 20
   /// A request that is longer is passed on as it comes and cannot be made again.
   static let repeatableRequestBytes = 64 << 10
   /// Streams to etcd that a call may use up.

@@ -55,4 +55,26 @@ import Testing
     second.append(Array(repeating: 2, count: 4097))
     #expect(unsafe second.bytes.baseAddress == place)
   }
+
+  /// What a load needs again and again stays, what it does not need goes, half each time.
+  @Test func theUnusedIsGivenBack() {
+    let pool = BlockPool()
+    func use(_ count: Int) {
+      let blocks = (0..<count).map { _ in pool.take(4096) }
+      for block in blocks { pool.give(block) }
+    }
+    use(100)
+    #expect(pool.trim() == 0, "all has been in use")
+    use(20)
+    #expect(pool.trim() == 40 * 4096)
+    use(60)
+    #expect(pool.trim() == 0)
+    var left = 60
+    while left > 1 {
+      #expect(pool.trim() == left / 2 * 4096)
+      left -= left / 2
+    }
+    #expect(pool.trim() == 0, "one stays")
+    #expect(pool.bytesInUse == 0)
+  }
 }

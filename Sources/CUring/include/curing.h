@@ -1,6 +1,7 @@
 // liburing and the few things Swift cannot see by itself: macros with arguments, constants that liburing 2.3 does not
 // name yet, and calls that need _GNU_SOURCE. Everything here is a thin name for one kernel facility.
 #pragma once
+#include <malloc.h>
 #include <errno.h>
 #include <liburing.h>
 #include <poll.h>

@@ -1,3 +1,4 @@
+internal import CUring
 internal import Glibc
 internal import Reactor
 
@@ -80,6 +81,15 @@ final class ProxyControl: ControlCore<ProxyMessage> {
     if !isDraining { registrar?.tick() }
     syncEndpoints()
     lookAtFiles()
+    releaseMemory()
+  }
+
+  /// glibc keeps what a thread has freed, unless it lies at the very end; asking for it takes locks, which is nothing for a
+  /// core to do.
+  private func releaseMemory() {
+    guard shared.freed.load(ordering: .relaxed) >= Limits.freedBytes else { return }
+    shared.freed.store(0, ordering: .relaxed)
+    malloc_trim(0)
   }
 
   override func reload() {

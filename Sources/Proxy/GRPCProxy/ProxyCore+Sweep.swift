@@ -1,5 +1,6 @@
 internal import Glibc
 internal import Reactor
+internal import Synchronization
 
 /// What is looked at now and then rather than timed: silent peers, slow greetings, the end of a drain.
 extension ProxyCore {
@@ -25,6 +26,7 @@ extension ProxyCore {
     sweepCache()
     clients.forEach { handle, connection in look(&connection, handle) }
     upstreams.forEach { handle, connection in look(&connection, handle) }
+    shared.freed.add(pool.trim() + reads.cache.pool.trim(), ordering: .relaxed)
     if clients.count > 0 || upstreams.count > 0 || drainDeadline != nil { scheduleSweep() }
   }
 

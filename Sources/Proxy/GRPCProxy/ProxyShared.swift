@@ -140,6 +140,8 @@ final class ProxyShared: Sendable {
   /// process.
   let authWasOff = Atomic<UInt64>(0)
   let authVersion = Atomic<UInt64>(0)
+  /// Bytes that cores have given back to the allocator, which has them still.
+  let freed = Atomic<Int>(0)
 
   /// A client is about to be shown this revision.
   func noteSeen(_ revision: Int64) {
