@@ -7,7 +7,6 @@ import Testing
 /// Sessions of ours with `openssl s_client` and `s_server`, over TCP.
 @Suite(.serialized) struct TLSInteropTests {
   private let world: TLSWorld
-  private let pool = BlockPool()
 
   init() throws { world = try TLSWorld.shared.get() }
 
@@ -61,7 +60,7 @@ import Testing
     var patience = timeval(tv_sec: 10, tv_usec: 0)
     setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &patience, socklen_t(MemoryLayout<timeval>.size))
     defer { close(descriptor) }
-    let end = TLSEnd(try TLSSession(server: context), pool)
+    let end = TLSEnd(try TLSSession(server: context))
     drive(end, descriptor) { end.state != .handshaking }
     try body(end, descriptor, child)
   }
@@ -173,7 +172,7 @@ import Testing
     let address = try #require(child.line(after: "ACCEPT "))
     let descriptor = connection(to: try #require(address.split(separator: ":").last.flatMap { UInt16($0) }))
     defer { close(descriptor) }
-    let end = TLSEnd(try TLSSession(client: context, serverName: name), pool)
+    let end = TLSEnd(try TLSSession(client: context, serverName: name))
     end.start()
     drive(end, descriptor) { end.state != .handshaking }
     try body(end, descriptor, child)

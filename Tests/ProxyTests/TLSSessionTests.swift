@@ -102,7 +102,7 @@ import Testing
       }
       #expect(received == data.count)
     }
-    #expect(pair.pool.bytesInUse == 0)
+    #expect(pair.client.held + pair.server.held == 0)
   }
 
   @Test func nothingIsTakenBeforeAndAfter() throws {

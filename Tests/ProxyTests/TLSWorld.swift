@@ -140,14 +140,18 @@ final class TLSEnd {
   private(set) var (sent, received) = (0, 0)
   private var plain: ByteBuffer
   private var out: ByteBuffer
+  /// Behind the buffers, which it outlives.
+  private let pool = BlockPool()
 
-  init(_ session: TLSSession, _ pool: BlockPool) {
+  init(_ session: TLSSession) {
     self.session = session
     plain = ByteBuffer(pool)
     out = ByteBuffer(pool)
   }
 
   var state: TLSSession.State { session.state }
+  /// Bytes of memory of its buffers.
+  var held: Int { pool.bytesInUse }
   var words: String { if case .failed(let words) = state { words } else { "" } }
 
   func start() { session.start(out: &out) }
@@ -180,12 +184,10 @@ final class TLSEnd {
 struct TLSPair {
   let client: TLSEnd
   let server: TLSEnd
-  let pool: BlockPool
 
   init(_ upstream: TLSClientContext, _ listen: TLSServerContext, name: String? = "etcd.test") throws {
-    pool = BlockPool()
-    client = TLSEnd(try TLSSession(client: upstream, serverName: name), pool)
-    server = TLSEnd(try TLSSession(server: listen), pool)
+    client = TLSEnd(try TLSSession(client: upstream, serverName: name))
+    server = TLSEnd(try TLSSession(server: listen))
   }
 
   /// Lets both ends talk until they have nothing to say; `pieces` cuts what goes over the line.
