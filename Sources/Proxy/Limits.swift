@@ -203,8 +203,8 @@ public enum Limits {
   static let heartbeatTokens = 16
   /// Between two streams to etcd that came to nothing: at first, and at most.
   static let heartbeatPause = Instant.Span.milliseconds(100)
-  /// Answers that come one by one go on together after so long.
-  static let heartbeatGather = Instant.Span.milliseconds(2)
+  /// Connections with heartbeats are listened to so often: what came meanwhile is taken together.
+  static let heartbeatGather = Instant.Span.milliseconds(5)
   static let heartbeatPauseAtMost = Instant.Span.seconds(1)
   /// A heartbeat without an answer for so long is reason to look whether another endpoint is better.
   static let heartbeatPatience = Instant.Span.seconds(1)

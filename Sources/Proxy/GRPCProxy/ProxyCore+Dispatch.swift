@@ -21,7 +21,7 @@ extension ProxyCore {
         }
         return
       }
-      guard let connection = connection(to: endpoint, for: purpose(of: call.method)) else {
+      guard let connection = connection(to: endpoint, for: Purpose(call.method)) else {
         waiting.append(id)
         return
       }
@@ -38,8 +38,6 @@ extension ProxyCore {
       touch(&connection, reached.client)
     }
   }
-
-  private func purpose(of method: EtcdMethod) -> Purpose { method == .watch ? .watches : .calls }
 
   /// A call that has failed on every endpoint waits for better times only as long as its client said.
   private func mayWait(_ call: borrowing Call) -> Bool {

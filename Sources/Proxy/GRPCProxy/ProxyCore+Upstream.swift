@@ -54,15 +54,44 @@ extension ProxyCore {
       let bytes = unsafe kernel.buffers.received(completion.buffer, Int(completion.result))
       if connection.phase != .ended { unsafe upstreamSent(&connection, handle, bytes) }
       kernel.release(completion.buffer)
+      if connection.purpose == .heartbeats, connection.phase == .ready { rest(&connection, handle) }
     }
     guard !completion.more, connection.phase != .ended else { return }
     switch completion.result {
-    case 1..., -EINTR, -EAGAIN: connection.transport.receive(kernel, upstreamToken(Operation.receive, handle))
+    case _ where connection.isResting && completion.result > 0, -ECANCELED where connection.isResting: break
+    case 1..., -EINTR, -EAGAIN, -ECANCELED:
+      connection.transport.receive(kernel, upstreamToken(Operation.receive, handle))
     case -ENOBUFS: starvedUpstreams.append(handle)
     default:
       endUpstream(
         &connection, handle, SystemError(code: completion.result < 0 ? -completion.result : ECONNRESET))
     }
+  }
+
+  /// What came is one answer of many: the others are taken together, in a moment.
+  private func rest(_ connection: inout UpstreamConnection, _ handle: Handle) {
+    guard !connection.isResting else { return }
+    connection.isResting = true
+    if connection.transport.isReceiving {
+      kernel.cancel(upstreamToken(Operation.receive, handle), on: connection.transport.descriptor)
+    }
+    if resting.isEmpty {
+      _ = timers.schedule(
+        at: now + Limits.heartbeatGather,
+        Token(owner: Owner.core, operation: CoreTimer.rest, handle: Handle(slot: 0, generation: 0)))
+    }
+    resting.append(handle)
+  }
+
+  func endRest() {
+    for handle in resting {
+      _ = upstreams.edit(handle) { connection in
+        connection.isResting = false
+        guard connection.phase != .ended else { return }
+        connection.transport.receive(kernel, upstreamToken(Operation.receive, handle))
+      }
+    }
+    resting.removeAll(keepingCapacity: true)
   }
 
   private func upstreamSent(

@@ -42,6 +42,7 @@ final class ProxyCore: Core, Acceptor.Host {
     static let heartbeats: UInt8 = 4
     static let proofs: UInt8 = 6
     static let patienceOfReads: UInt8 = 5
+    static let rest: UInt8 = 7
   }
 
   /// A connection to be made to an endpoint's next address, noted while the last one is under edit.
@@ -108,6 +109,8 @@ final class ProxyCore: Core, Acceptor.Host {
   /// Connections whose receive ran out of buffers.
   var starvedClients: [Handle] = []
   var starvedUpstreams: [Handle] = []
+  /// Connections that are not listened to for a moment.
+  var resting: [Handle] = []
   /// Connections with nothing to send but acknowledgements of pings, each at most once a wait or a few times.
   private var patientClients: [Handle] = []
   private var patientUpstreams: [Handle] = []
@@ -171,6 +174,7 @@ final class ProxyCore: Core, Acceptor.Host {
       (retryTimer, retryDue) = (.none, .distantFuture)
       startWaiting()
     case Owner.core where token.operation == CoreTimer.patience: endPatience()
+    case Owner.core where token.operation == CoreTimer.rest: endRest()
     case Owner.core where token.operation == CoreTimer.proofs: proofsDue()
     case Owner.core where token.operation == CoreTimer.patienceOfReads: reads.indexes.patienceEnded()
     case Owner.core where token.operation == CoreTimer.watch:

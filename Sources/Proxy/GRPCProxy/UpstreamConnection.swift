@@ -1,8 +1,22 @@
 internal import Reactor
 
-/// What a connection to etcd is for. Watches have one of their own, so that no large answer stands before an event.
+/// What a connection to etcd is for.
 enum Purpose: Int, CaseIterable {
-  case calls, watches
+  case calls
+  /// So that no large answer stands before an event.
+  case watches
+  /// So that it can rest: etcd answers heartbeats one by one, and a core that is woken for each has more to do with waking
+  /// than with heartbeats.
+  case heartbeats
+
+  init(_ method: EtcdMethod) {
+    self =
+      switch method {
+      case .watch: .watches
+      case .leaseKeepAlive: .heartbeats
+      default: .calls
+      }
+  }
 }
 
 /// A connection of one core to one endpoint.
@@ -36,6 +50,8 @@ struct UpstreamConnection: ~Copyable {
   /// When it was asked whether it lives; nil once it has answered.
   var pinged: Instant?
   var lastPing: Instant
+  /// It is not listened to for a moment, so that more comes at once.
+  var isResting = false
   var isTouched = false
   /// A call has found all its streams taken.
   var isFull = false

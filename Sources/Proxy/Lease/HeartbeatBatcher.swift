@@ -29,8 +29,6 @@ final class HeartbeatBatcher {
   private let makeUpstream: (HeartbeatLine, [UInt8]) -> (any HeartbeatUpstream)?
   /// Requests that have not been answered.
   private(set) var waiting = 0
-  /// When the oldest answer came that has not gone to its core.
-  private var heldSince: Instant?
   /// Answers of etcd so far, so that those who share one also share its bytes.
   private var answers: UInt64 = 0
 
@@ -59,16 +57,6 @@ final class HeartbeatBatcher {
       }
     }
     bags[core].putBack(mail)
-  }
-
-  /// Until when answers wait for those that come behind them: etcd tells each by itself, and a core that is woken for each
-  /// has more to do with waking than with heartbeats. Nil when they go now: there are none, no more are to come, or it is time.
-  func holdAnswers(_ now: Instant) -> Instant? {
-    let since = heldSince ?? now
-    let areHeld =
-      waiting > 0 && bags.contains { !$0.isEmpty } && now - since < Limits.heartbeatGather
-    heldSince = areHeld ? since : nil
-    return areHeld ? since + Limits.heartbeatGather : nil
   }
 
   /// What there is for a core, to be sent.

@@ -11,7 +11,6 @@ final class HeartbeatDesk {
   /// Streams that have something to send.
   private var due: [HeartbeatStream] = []
   private var timer = TimerWheel.Timer.none
-  private var timerDue = Instant.distantFuture
 
   init(_ core: ProxyCore) {
     self.core = core
@@ -98,40 +97,30 @@ final class HeartbeatDesk {
       return
     }
     guard !bag.isEmpty || !batcher.isIdle else { return }
-    var held: Instant?
     repeat {
       if let mail = bag.close() { batcher.take(mail, from: 0) }
       batcher.settle(core.now, isEnding: core.drainDeadline != nil)
-      held = batcher.holdAnswers(core.now)
       // Answers that leave make room for requests that wait.
-      if held == nil, let mail = batcher.mail(to: 0) { deliver(mail) }
+      if let mail = batcher.mail(to: 0) { deliver(mail) }
     } while !bag.isEmpty
-    if held == nil { sendAnswers(batcher) }
-    core.shared.counters.set(.heartbeatsWaiting, UInt64(batcher.waiting), core: 0)
-    schedule(held)
-  }
-
-  private func sendAnswers(_ batcher: HeartbeatBatcher) {
     for other in 1..<core.shared.group.links.count {
       if let mail = batcher.mail(to: other) { core.send(.heartbeats(mail), to: other) }
     }
+    core.shared.counters.set(.heartbeatsWaiting, UInt64(batcher.waiting), core: 0)
+    schedule()
   }
 
   /// The timer's turn.
   func look() {
     timer = .none
-    timerDue = .distantFuture
     batcher?.look(core.now)
     core.shared.counters.set(.heartbeatStreams, UInt64(batcher?.upstreams ?? 0), core: 0)
   }
 
-  /// The next look, or sooner the moment until which answers are held.
-  private func schedule(_ held: Instant?) {
-    guard let due = held ?? batcher?.lookPause.map({ core.now + $0 }), due < timerDue else { return }
-    core.timers.cancel(timer)
-    timerDue = due
+  private func schedule() {
+    guard timer == .none, let pause = batcher?.lookPause else { return }
     timer = core.timers.schedule(
-      at: due,
+      at: core.now + pause,
       Token(owner: ProxyCore.Owner.core, operation: ProxyCore.CoreTimer.heartbeats, handle: .none))
   }
 }
