@@ -41,7 +41,7 @@ struct ByteStorm: RandomNumberGenerator {
 
   /// Calls `body` with `count` inputs: noise behind nothing or behind the start of a sample, and mutations.
   mutating func inputs(_ count: Int, from samples: [[UInt8]], _ body: ([UInt8]) -> Void) {
-    for round in 0..<count {
+    for round in 0..<(Seeds.asked.map { min(count, 100 * $0) } ?? count) {
       let sample = samples[below(samples.count)]
       switch round % 4 {
       case 0: body(noise(upTo: 160))

@@ -9,9 +9,12 @@ import Testing
 enum Seeds {
   static func run(_ standard: Int, from first: UInt64 = 1) -> [UInt64] {
     if let one = number("RINGWAY_SEED") { return [one] }
-    let count = number("RINGWAY_SEEDS").map { Int(clamping: $0) } ?? standard
+    let count = asked ?? standard
     return (0..<UInt64(count)).map { first &+ $0 }
   }
+
+  /// How many seeds the environment wants; storms of random bytes have a hundred inputs for each at most.
+  static var asked: Int? { number("RINGWAY_SEEDS").map { Int(clamping: $0) } }
 
   private static func number(_ variable: String) -> UInt64? {
     guard let text = getenv(variable) else { return nil }

@@ -141,10 +141,11 @@ final class TLSEnd {
   private var plain: ByteBuffer
   private var out: ByteBuffer
   /// Behind the buffers, which it outlives.
-  private let pool = BlockPool()
+  private let pool: BlockPool
 
-  init(_ session: TLSSession) {
+  init(_ session: TLSSession, _ pool: BlockPool = BlockPool()) {
     self.session = session
+    self.pool = pool
     plain = ByteBuffer(pool)
     out = ByteBuffer(pool)
   }
@@ -185,9 +186,12 @@ struct TLSPair {
   let client: TLSEnd
   let server: TLSEnd
 
-  init(_ upstream: TLSClientContext, _ listen: TLSServerContext, name: String? = "etcd.test") throws {
-    client = TLSEnd(try TLSSession(client: upstream, serverName: name))
-    server = TLSEnd(try TLSSession(server: listen))
+  init(
+    _ upstream: TLSClientContext, _ listen: TLSServerContext, name: String? = "etcd.test",
+    pool: BlockPool = BlockPool()
+  ) throws {
+    client = TLSEnd(try TLSSession(client: upstream, serverName: name), pool)
+    server = TLSEnd(try TLSSession(server: listen), pool)
   }
 
   /// Lets both ends talk until they have nothing to say; `pieces` cuts what goes over the line.
