@@ -2,6 +2,7 @@
 # The Swift tests under AddressSanitizer and ThreadSanitizer, each in a build folder of its own.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+export RINGWAY_SANITIZER=1
 
 # A debug build, in which what a test holds lives until its end; so with fewer seeds.
 echo "== address sanitizer"

@@ -168,6 +168,6 @@ import Proxy
         #expect(length <= bytes.count && length <= 16 + 4096)
       }
     }
-    #expect(verdicts.more > 1000 && verdicts.header > 1000 && verdicts.invalid > 1000)
+    #expect(verdicts.more > 9 && verdicts.header > 9 && verdicts.invalid > 9)
   }
 }
