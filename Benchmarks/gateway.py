@@ -221,6 +221,8 @@ def main():
     (options.results / "gateway.json").write_text(json.dumps(data, indent=1) + "\n")
     (options.results / "gateway.md").write_text(report.markdown(data))
     plot.write_all(data, options.results)
+    if options.results == RESULTS and not (options.only or options.peers):
+        report.update_readme(data)
     print(f"\n{report.ratio_table(data)}\nwrote {options.results}/gateway.json, gateway.md and plots "
           f"in {data['seconds']} s")
     sys.exit(1 if failures else 0)

@@ -116,6 +116,26 @@ def ratio_table(data):
     return "\n".join(lines)
 
 
+README = relays.ROOT / "README.md"
+MARKS = "<!-- figures of the gateway -->", "<!-- end of figures -->"
+
+
+def update_readme(data):
+    """Writes the first figure of each scenario between the marks."""
+    lines = ["| Figure | Ringway | etcd | HAProxy | floor |", "|---|---|---|---|---|"]
+    for scenario in data["scenarios"].values():
+        metric = METRICS[scenario["kind"]][0]
+        columns = [["ringway"], *RIVALS.values()]
+        found = [figure(best(scenario, metric, names), metric) for names in columns]
+        cells = [f"{f.median:.{metric.digits}f}" if f else "-" for f in found]
+        what = f"{scenario['title']}: {metric.title}{UNIT_OF_WORK[scenario['kind']]}, {metric.unit}"
+        lines.append(f"| {what} | " + " | ".join(cells) + " |")
+    text = README.read_text()
+    before, rest = text.split(MARKS[0])
+    after = rest.split(MARKS[1])[1]
+    README.write_text(f"{before}{MARKS[0]}\n" + "\n".join(lines) + f"\n{MARKS[1]}{after}")
+
+
 def scenario_table(scenario, titles):
     metrics = METRICS[scenario["kind"]]
     suffix = UNIT_OF_WORK[scenario["kind"]]
