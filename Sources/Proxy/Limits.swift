@@ -156,8 +156,9 @@ public enum Limits {
   /// beyond the first it is refused new calls, beyond the second its connection is ended.
   static let bufferedBytesAClient = 64 << 20
   static let bufferedBytesAClientAtMost = 256 << 20
-  /// So much that cores have freed goes back to the system.
+  /// So much that cores have freed goes back to the system, and so often at most.
   static let freedBytes = 1 << 20
+  static let freeingPause = Instant.Span.seconds(5)
   /// A request that is longer is passed on as it comes and cannot be made again.
   static let repeatableRequestBytes = 64 << 10
   /// Streams to etcd that a call may use up.
@@ -203,7 +204,8 @@ public enum Limits {
   static let heartbeatTokens = 16
   /// Between two streams to etcd that came to nothing: at first, and at most.
   static let heartbeatPause = Instant.Span.milliseconds(100)
-  /// Connections with heartbeats are listened to so often: what came meanwhile is taken together.
+  /// Connections with heartbeats rest so long when answers have come, rounded up to the next tick of the timers: what comes
+  /// meanwhile is taken together.
   static let heartbeatGather = Instant.Span.milliseconds(5)
   static let heartbeatPauseAtMost = Instant.Span.seconds(1)
   /// A heartbeat without an answer for so long is reason to look whether another endpoint is better.

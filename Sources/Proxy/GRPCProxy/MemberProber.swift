@@ -7,7 +7,7 @@ internal import Reactor
 /// A process that was stopped still completes TCP handshakes and a member without a leader still answers: what counts is
 /// an answer to a call, and what it says.
 final class MemberProber {
-  private unowned let core: Core
+  private unowned let core: ControlCore<ProxyMessage>
   private let shared: ProxyShared
   private let client: EtcdClient
   private var endpoints: [Endpoint] = []
@@ -27,7 +27,7 @@ final class MemberProber {
   /// Questions in a row that the only endpoint there is may leave unanswered.
   private static let patience = 3
 
-  init(core: Core, owner: UInt8, shared: ProxyShared, client: EtcdClient) {
+  init(core: ControlCore<ProxyMessage>, owner: UInt8, shared: ProxyShared, client: EtcdClient) {
     self.core = core
     self.owner = owner
     self.shared = shared
@@ -126,6 +126,6 @@ final class MemberProber {
     guard hung, hasBetter(than: endpoint) || failures[endpoint.slot, default: 0] >= Self.patience else {
       return
     }
-    for link in shared.group.links { _ = link.send(.endpointHung(endpoint.slot), from: core.kernel) }
+    core.tell { .endpointHung(endpoint.slot) }
   }
 }

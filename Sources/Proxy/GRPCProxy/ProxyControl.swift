@@ -28,6 +28,7 @@ final class ProxyControl: ControlCore<ProxyMessage> {
   private var registrar: Registrar?
   private var lastSync = Instant(nanoseconds: 0)
   private var isSyncing = false
+  private var lastFreeing = Instant(nanoseconds: 0)
 
   init(
     kernel: Kernel, shared: ProxyShared, certificates: Certificates, manager: ServiceManager, signals: Int32
@@ -84,10 +85,12 @@ final class ProxyControl: ControlCore<ProxyMessage> {
     releaseMemory()
   }
 
-  /// glibc keeps what a thread has freed, unless it lies at the very end; asking for it takes locks, which is nothing for a
-  /// core to do.
+  /// glibc keeps what a thread has freed, unless it lies at the very end. Asking for it takes the locks of all threads for a
+  /// moment, so it is neither for a core to do nor to be done often.
   private func releaseMemory() {
-    guard shared.freed.load(ordering: .relaxed) >= Limits.freedBytes else { return }
+    guard shared.freed.load(ordering: .relaxed) >= Limits.freedBytes, now - lastFreeing >= Limits.freeingPause
+    else { return }
+    lastFreeing = now
     shared.freed.store(0, ordering: .relaxed)
     malloc_trim(0)
   }

@@ -54,7 +54,11 @@ extension ProxyCore {
       let bytes = unsafe kernel.buffers.received(completion.buffer, Int(completion.result))
       if connection.phase != .ended { unsafe upstreamSent(&connection, handle, bytes) }
       kernel.release(completion.buffer)
-      if connection.purpose == .heartbeats, connection.phase == .ready { rest(&connection, handle) }
+      // Not for a ping, which etcd sends ahead of the first answer.
+      let hasAnswered = connection.asked == now
+      if connection.purpose == .heartbeats, connection.phase == .ready, hasAnswered {
+        rest(&connection, handle)
+      }
     }
     guard !completion.more, connection.phase != .ended else { return }
     switch completion.result {

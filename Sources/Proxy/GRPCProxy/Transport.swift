@@ -45,7 +45,7 @@ struct Transport: ~Copyable {
   var owesLittle: Bool { cipher.isEmpty && http2.isPatient && !http2.output.isEmpty }
 
   /// Something waits to be sent.
-  var owesOutput: Bool { !cipher.isEmpty || !http2.output.isEmpty }
+  var owesOutput: Bool { !cipher.isEmpty || !hasTakenLeave && !http2.output.isEmpty }
 
   // MARK: In
 
@@ -79,7 +79,7 @@ struct Transport: ~Copyable {
   }
 
   private mutating func encrypt() {
-    guard let tls else { return }
+    guard let tls, !hasTakenLeave else { return }
     while !http2.output.isEmpty, cipher.count < Self.cipherAhead {
       let waiting = unsafe http2.output.bytes
       let piece = unsafe UnsafeRawBufferPointer(rebasing: waiting[..<min(waiting.count, Self.cipherAhead)])

@@ -63,7 +63,7 @@ final class Prober {
     }
   }
 
-  private unowned let core: Core
+  private unowned let core: ControlCore<CoreMessage>
   private let owner: UInt8
   private let shared: GatewayShared
   private let tls: TLSContext?
@@ -73,7 +73,7 @@ final class Prober {
   private var timer = TimerWheel.Timer.none
 
   /// - Parameter tls: for greetings to endpoints that speak TLS; nothing is verified here.
-  init(core: Core, owner: UInt8, shared: GatewayShared, tls: TLSContext?) {
+  init(core: ControlCore<CoreMessage>, owner: UInt8, shared: GatewayShared, tls: TLSContext?) {
     self.core = core
     self.owner = owner
     self.shared = shared
@@ -324,6 +324,6 @@ final class Prober {
         "endpoint does not answer; ending its connections", .string("address", endpoint.name),
         .int("connections", Int64(active)))
     }
-    for link in shared.group.links { _ = link.send(.endpointHung(slot), from: core.kernel) }
+    core.tell { .endpointHung(slot) }
   }
 }

@@ -21,7 +21,7 @@
   private var used = 0
   private var entries = UnsafeMutableBufferPointer<Entry>.allocate(capacity: 32)
 
-  /// By kind, one more than the place of the first field; 0 is none.
+  /// By kind, one more than the place of the first field; 0 is none, or one that is farther behind than anybody looks.
   private var firsts = InlineArray<32, UInt16>(repeating: 0)
 
   /// Fields in the list.
@@ -82,7 +82,7 @@
     used &+= size
     count &+= 1
     let kind = Int(kind.rawValue)
-    if firsts[kind] == 0 { firsts[kind] = UInt16(clamping: count) }
+    if firsts[kind] == 0, count <= Int(UInt16.max) { firsts[kind] = UInt16(count) }
   }
 
   subscript(position: Int) -> HeaderField {
@@ -97,8 +97,7 @@
   /// The value of the first field of a kind.
   func value(of kind: HeaderKind) -> UnsafeRawBufferPointer? {
     let first = Int(firsts[Int(kind.rawValue)])
-    // A field so far behind that its place cannot be noted is none that anybody looks for.
-    return unsafe first == 0 || first > count ? nil : self[first &- 1].value
+    return unsafe first == 0 ? nil : self[first &- 1].value
   }
 
   private func makeRoom(_ size: Int) {

@@ -11,6 +11,7 @@ final class HeartbeatDesk {
   /// Streams that have something to send.
   private var due: [HeartbeatStream] = []
   private var timer = TimerWheel.Timer.none
+  private var timerDue = Instant.distantFuture
 
   init(_ core: ProxyCore) {
     self.core = core
@@ -113,14 +114,17 @@ final class HeartbeatDesk {
   /// The timer's turn.
   func look() {
     timer = .none
+    timerDue = .distantFuture
     batcher?.look(core.now)
     core.shared.counters.set(.heartbeatStreams, UInt64(batcher?.upstreams ?? 0), core: 0)
   }
 
   private func schedule() {
-    guard timer == .none, let pause = batcher?.lookPause else { return }
+    guard let due = batcher?.lookPause.map({ core.now + $0 }), due < timerDue else { return }
+    core.timers.cancel(timer)
+    timerDue = due
     timer = core.timers.schedule(
-      at: core.now + pause,
+      at: due,
       Token(owner: ProxyCore.Owner.core, operation: ProxyCore.CoreTimer.heartbeats, handle: .none))
   }
 }

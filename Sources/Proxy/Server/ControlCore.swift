@@ -29,8 +29,9 @@ class ControlCore<Message: ControlMessage>: Core {
   private static var ownerOfDiscovery: UInt8 { 15 }
   private static var tickOperation: UInt8 { 1 }
   private static var lateOperation: UInt8 { 2 }
-  /// A core that turns makes room in far less.
+  /// A core that turns makes room in far less; one that is stuck, or has ended, is not asked as often.
   private static var latePause: Instant.Span { .milliseconds(5) }
+  private static var stuckPause: Instant.Span { .seconds(1) }
 
   let group: CoreGroup<Message>
   let log: Log
@@ -131,18 +132,22 @@ class ControlCore<Message: ControlMessage>: Core {
   /// Sends one core a message, later if its mailbox is full; the order stays.
   final func send(_ message: Message, to core: Int) {
     guard !late[core].isEmpty || !group.links[core].send(message, from: kernel) else { return }
-    if late.allSatisfy(\.isEmpty) { scheduleLate() }
+    if late.allSatisfy(\.isEmpty) { scheduleLate(Self.latePause) }
     late[core].append(message)
   }
 
-  private func scheduleLate() { _ = timers.schedule(at: now + Self.latePause, token(Self.lateOperation)) }
+  private func scheduleLate(_ pause: Instant.Span) {
+    _ = timers.schedule(at: now + pause, token(Self.lateOperation))
+  }
 
   private func sendLate() {
+    var isStuck = true
     for core in late.indices {
       let sent = late[core].prefix { group.links[core].send($0, from: kernel) }.count
       late[core].removeFirst(sent)
+      if sent > 0 { isStuck = false }
     }
-    if !late.allSatisfy(\.isEmpty) { scheduleLate() }
+    if !late.allSatisfy(\.isEmpty) { scheduleLate(isStuck ? Self.stuckPause : Self.latePause) }
   }
 
   // MARK: Dispatch

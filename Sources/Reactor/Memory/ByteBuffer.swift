@@ -11,7 +11,8 @@
   /// The core's pool, which outlives everything on the core.
   private unowned(unsafe) let pool: BlockPool
 
-  private static let mostExpected = 64 << 10
+  /// More would be much, where many have needed much once and need a little at the same time.
+  private static let mostExpected = 8 << 10
 
   /// An empty buffer without memory.
   public init(_ pool: BlockPool) { unsafe self.pool = pool }
@@ -90,7 +91,7 @@
   }
 
   private mutating func giveBack() {
-    expected = Int32(min(end, Self.mostExpected))
+    if end > 0 { expected = Int32(min(end, Self.mostExpected)) }
     start = 0
     end = 0
     guard unsafe block.count > 0 else { return }
