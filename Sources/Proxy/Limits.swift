@@ -204,7 +204,7 @@ public enum Limits {
   static let heartbeatTokens = 16
   /// Between two streams to etcd that came to nothing: at first, and at most.
   static let heartbeatPause = Instant.Span.milliseconds(100)
-  /// Connections with heartbeats rest so long when answers have come, rounded up to the next tick of the timers: what comes
+  /// Connections with heartbeats rest so long while several are awaited, rounded up to the next tick of the timers: what comes
   /// meanwhile is taken together.
   static let heartbeatGather = Instant.Span.milliseconds(5)
   static let heartbeatPauseAtMost = Instant.Span.seconds(1)

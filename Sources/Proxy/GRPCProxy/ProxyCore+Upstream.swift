@@ -54,9 +54,7 @@ extension ProxyCore {
       let bytes = unsafe kernel.buffers.received(completion.buffer, Int(completion.result))
       if connection.phase != .ended { unsafe upstreamSent(&connection, handle, bytes) }
       kernel.release(completion.buffer)
-      // Not for a ping, which etcd sends ahead of the first answer.
-      let hasAnswered = connection.asked == now
-      if connection.purpose == .heartbeats, connection.phase == .ready, hasAnswered {
+      if connection.purpose == .heartbeats, connection.phase == .ready, heartbeats.awaited > 1 {
         rest(&connection, handle)
       }
     }
@@ -72,7 +70,7 @@ extension ProxyCore {
     }
   }
 
-  /// What came is one answer of many: the others are taken together, in a moment.
+  /// More answers are to come: they are taken together, in a moment.
   private func rest(_ connection: inout UpstreamConnection, _ handle: Handle) {
     guard !connection.isResting else { return }
     connection.isResting = true

@@ -26,6 +26,8 @@ final class HeartbeatDesk {
     self.batcher = batcher
   }
 
+  /// Requests that this core has sent on and etcd has not answered.
+  var awaited: Int { batcher?.waiting ?? 0 }
   /// No stream to etcd is open or wanted.
   var isIdle: Bool { batcher?.isIdle ?? true }
 
