@@ -29,7 +29,7 @@ test: setup ## all tests, in the end against a real etcd; PYTEST_ARGS="…" for 
 	@scripts/swift-test.sh
 	$(PYTHON) -m pytest $(PYTEST_ARGS) Tests/Integration
 
-conformance: setup build ## every answer beside etcd's own, on all 16 kinds of etcd and proxy, about ten minutes
+conformance: setup build ## every answer beside etcd's own, on all 16 kinds of etcd and proxy, about seven minutes
 	RINGWAY_WAYS=all $(PYTHON) -m pytest $(PYTEST_ARGS) Tests/Integration/test_conformance.py
 
 SEEDS ?= 100000

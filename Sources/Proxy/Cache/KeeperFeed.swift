@@ -121,7 +121,7 @@ final class KeeperFeed: OwnCall {
 
 /// The streams of keepers of a core.
 final class KeeperFeeds: CacheKeeperSource {
-  /// It owns this; a weak reference would make each of its references slow.
+  /// The owner. A weak reference would give it a side table, and make every retain of it slow.
   unowned var core: ProxyCore?
   private var feeds: [Principal: [KeeperFeed]] = [:]
 

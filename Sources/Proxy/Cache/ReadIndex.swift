@@ -48,7 +48,7 @@ final class ReadIndexes {
     let until: Instant
   }
 
-  /// It owns this; a weak reference would make each of its references slow.
+  /// The owner. A weak reference would give it a side table, and make every retain of it slow.
   unowned var core: ProxyCore?
   private var groups: [Principal: Group] = [:]
   private var answered: [(ReadIndex, Int64?)] = []
