@@ -185,6 +185,8 @@ public enum Limits {
   static let pageVisitors = 256
   /// Pages that a core may have asked for.
   static let pageRequestsACore = 1024
+  /// Messages of the control thread that wait for a core whose mailbox is full.
+  static let lateMessages = 1 << 14
   /// Pages under way from etcd, and bytes of an answer to the proxy's own calls.
   static let pageFetches = 64
   static let ownAnswerBytes = 64 << 20

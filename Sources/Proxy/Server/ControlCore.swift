@@ -45,7 +45,8 @@ class ControlCore<Message: ControlMessage>: Core {
   private(set) var isDraining = false
   private var watchdogDue = Instant.distantFuture
   /// What a core's mailbox had no room for, in order: of a core that asked for many pages at once, or is stuck. The
-  /// latter gets one ping a second, until the watchdog or the operator acts.
+  /// latter gets one ping a second, until the watchdog or the operator acts; at most `Limits.lateMessages`, beyond
+  /// which it is past help.
   private var late: [[Message]]
 
   init(kernel: Kernel, setup: Setup, manager: ServiceManager, signals: Int32) {
@@ -133,7 +134,7 @@ class ControlCore<Message: ControlMessage>: Core {
   final func send(_ message: Message, to core: Int) {
     guard !late[core].isEmpty || !group.links[core].send(message, from: kernel) else { return }
     if late.allSatisfy(\.isEmpty) { scheduleLate(Self.latePause) }
-    late[core].append(message)
+    if late[core].count < Limits.lateMessages { late[core].append(message) }
   }
 
   private func scheduleLate(_ pause: Instant.Span) {
