@@ -123,6 +123,11 @@ public enum Limits {
   /// Bytes of blocks that a group keeps for those who are behind or come back, and for how long.
   static let historyBytesAGroup = 4 << 20
   static let historyAge = Instant.Span.seconds(300)
+  /// Bytes of all histories of a core, beyond which each group keeps its share only, but this much at least.
+  static let historyBytesACore = 512 << 20
+  static let leastHistoryBytes = 64 << 10
+  /// Bytes that a watch which brings the past may be ahead of its fastest watcher, before etcd is asked to wait.
+  static let catchUpBytes = 4 << 20
   /// A group without watchers is kept for those who come back.
   static let groupGrace = Instant.Span.seconds(3)
   /// Revisions of the past that a group begins with when its first watcher wants them.

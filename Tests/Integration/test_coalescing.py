@@ -411,6 +411,25 @@ def test_one_that_does_not_read(setting, key):
     stuck.close()
 
 
+@not_alone
+def test_a_long_past_and_a_client_that_does_not_read(setting, key):
+    """24 MB of the past: it waits for its client, costs others nothing, and is brought once."""
+    log = Log(setting.direct, key, value=b"%d " + b"x" * 20_000)
+    for _ in range(1200):
+        log.put()
+    start = log.events[0].revision
+    stuck = StuckWatch(setting.address, **below(key, start_revision=start))
+    other = Watches(setting.connect(), below(key, start_revision=start))
+    other.sees(log, 60)
+    log.put(value=b"last")
+    other.sees(log)
+    stuck.wake()
+    stuck.socket.settimeout(30)
+    stuck.read(lambda: len(stuck.watcher.events) >= 1201)
+    assert stuck.watcher.events == log.seen(stuck.watcher)
+    stuck.close()
+
+
 def test_cancel_of_one_among_many(setting, key):
     """Nothing comes after it for that watch, everything for the others."""
     log = Log(setting.direct, key)

@@ -94,6 +94,8 @@ final class ProxyCore: Core, Acceptor.Host {
   private(set) lazy var watchHome = WatchHome(self)
   private(set) lazy var watch = WatchHub(self, watchers)
   private let watchers: Slab<Watcher>
+  /// Bytes that a group may keep of what it has brought.
+  private(set) var historyLimit = Limits.historyBytesAGroup
   private var watchTimer = TimerWheel.Timer.none
   private var watchDue = Instant.distantFuture
   var principals: PrincipalCache
@@ -179,6 +181,7 @@ final class ProxyCore: Core, Acceptor.Host {
     case Owner.core where token.operation == CoreTimer.patienceOfReads: reads.indexes.patienceEnded()
     case Owner.core where token.operation == CoreTimer.watch:
       (watchTimer, watchDue) = (.none, .distantFuture)
+      shareHistories()
       watch.tick()
       watchHome.tick()
       if watchHome.isBusy || watch.groupCount > 0 { scheduleWatchTick() }
@@ -257,6 +260,14 @@ final class ProxyCore: Core, Acceptor.Host {
     watchTimer = timers.schedule(
       at: watchDue,
       Token(owner: Owner.core, operation: CoreTimer.watch, handle: Handle(slot: 0, generation: 0)))
+  }
+
+  /// When there are too many groups for all to have a long history, each has its share.
+  private func shareHistories() {
+    let isMuch = watch.historyBytes + watchHome.historyBytes > Limits.historyBytesACore
+    let share = Limits.historyBytesACore / max(1, watch.groupCount + watchHome.groups.count)
+    historyLimit =
+      isMuch ? max(Limits.leastHistoryBytes, min(share, Limits.historyBytesAGroup)) : Limits.historyBytesAGroup
   }
 
   private func dispatchStarting() {

@@ -86,6 +86,10 @@ extension ProxyPages {
         "watch_catch_ups_total", .counter, "Times a watch wanted what no history held.",
         counters[.watchCatchUps]
       ),
+      (
+        "watch_pauses_total", .counter, "Times a watch that brings the past had to wait for its watchers.",
+        counters[.watchPauses]
+      ),
       ("watch_resumes_total", .counter, "Watches upstream that were made again.", counters[.watchResumes]),
       ("watch_responses_received_total", .counter, "Responses with events from etcd.", blocks),
       ("watch_events_received_total", .counter, "Events in them.", counters[.watchEvents]),

@@ -36,6 +36,10 @@ final class HomeGroup {
   var refused: [[UInt8]] = []
   /// Parts of a response that etcd sends in fragments.
   var fragments: ByteBuffer
+  /// For a group that brings the past: bytes that it is ahead of its fastest watcher, and whether it has no watch upstream because
+  /// that was too much.
+  var ahead = 0
+  var isPaused = false
 
   init(_ id: UInt32, _ subscription: WatchSubscription, cores: Int, now: Instant, _ pool: BlockPool) {
     self.id = id

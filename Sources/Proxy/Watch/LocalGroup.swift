@@ -3,6 +3,7 @@ internal import Reactor
 /// A group on a core that has watchers of it: the history that they move through.
 final class LocalGroup {
   let key: GroupKey
+  let isLive: Bool
   /// The core it lives on, and its number there once that has answered.
   let home: Int
   var id: UInt32 = 0
@@ -16,6 +17,10 @@ final class LocalGroup {
   var next: Int64 = 0
   var header = ResponseHeader()
   var history = WatchHistory()
+  /// For a group that brings the past: the block that its fastest watcher is given next, and the bytes before it that its home has
+  /// not been told of.
+  private(set) var fastest = 0
+  private(set) var unreported = 0
   /// How it ended. Watchers that are behind still get what is in the history.
   var end: WatchEnd?
   var watchers: [Handle] = []
@@ -29,6 +34,8 @@ final class LocalGroup {
   var hasNew = false
   /// Something has come since its watchers were last looked at.
   var isDirty = false
+  /// Its home is about to be told how far its watchers are.
+  var isConsumed = false
   var progressRevision: Int64 = 0
   /// The home has been asked for what was there before.
   var askedPrevious: Bool
@@ -38,9 +45,14 @@ final class LocalGroup {
   /// Tokens that the home has been told last.
   private var tokens: [[UInt8]] = []
 
-  init(_ key: GroupKey, home: Int, wantsPrevious: Bool) {
+  /// What the home's answer to this group's subscription bears.
+  let ticket: UInt64
+
+  init(_ key: GroupKey, home: Int, ticket: UInt64, wantsPrevious: Bool) {
     self.key = key
+    isLive = key.isLive
     self.home = home
+    self.ticket = ticket
     askedPrevious = wantsPrevious
   }
 
@@ -61,6 +73,43 @@ final class LocalGroup {
     self.state = state
     next = max(next, state.next)
     header = state.header
+  }
+
+  /// Adds a block. What brings the past keeps everything that no watcher has had: its home sees to it that this is not much.
+  func append(_ block: WatchBlock, now: Instant, most: Int) {
+    history.append(block, now: now, most: most, needed: isLive ? .max : fastest)
+  }
+
+  /// A watcher has come so far.
+  ///
+  /// - Returns: true when there is something to be told to the home of a group that brings the past.
+  func reached(_ cursor: Int) -> Bool {
+    guard !isLive, cursor > fastest else { return false }
+    for number in max(fastest, history.base)..<max(cursor, fastest, history.base) {
+      unreported += history[number].byteCount
+    }
+    fastest = cursor
+    return unreported > 0 && end == nil
+  }
+
+  /// The bytes to be told, if that is worth while.
+  func takeReport() -> Int {
+    guard fastest == history.end || unreported > Limits.catchUpBytes / 4 else { return 0 }
+    defer { unreported = 0 }
+    return unreported
+  }
+
+  /// Lets go of what is old. False when a group that brings the past has nobody who takes it.
+  func trim(before time: Instant, most: Int) -> Bool {
+    guard end == nil else {
+      // Who is behind in it may have all of it.
+      history.trim(before: time)
+      return true
+    }
+    let needed = isLive ? .max : fastest
+    history.trim(before: time, needed: needed)
+    history.shrink(to: most, needed: needed)
+    return isLive || fastest == history.end || history.since(fastest) >= time
   }
 
   /// From which revision on the history serves a watcher.

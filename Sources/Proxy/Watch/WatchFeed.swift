@@ -55,7 +55,9 @@ final class WatchFeed: OwnCall {
   }
 
   /// Takes the group's watch back.
-  func remove(_ group: HomeGroup) {
+  ///
+  /// - Parameter isComingBack: its watchers go on, so an answer about progress that is under way does not speak of them any more.
+  func remove(_ group: HomeGroup, isComingBack: Bool = false) {
     if group.upstreamID == 0 { unmade.removeAll { $0 === group } }
     if group.upstreamID != 0, groups.removeValue(forKey: group.upstreamID) != nil {
       if group.phase == .connecting { unanswered -= 1 }
@@ -64,14 +66,13 @@ final class WatchFeed: OwnCall {
     group.upstreamID = 0
     group.feed = nil
     group.fragments.removeAll()
-    if !hasGroups {
-      idleSince = home.core.now
-      giveUpAnswers()
-    }
+    if !hasGroups { idleSince = home.core.now }
+    // Newer etcds do not say how far a stream without watches is.
+    if !hasGroups || isComingBack { giveUpAnswers() }
     makeSome()
   }
 
-  /// Newer etcds do not say how far a stream without watches is.
+  /// Whoever has asked how far the stream is has to ask again.
   private func giveUpAnswers() {
     isLocating = false
     let questions = asked + toAsk

@@ -40,17 +40,25 @@ struct WatchHistory {
     from = revision
   }
 
-  /// Adds the newest block, and lets go of the oldest ones beyond the limit.
-  mutating func append(_ block: WatchBlock, now: Instant, most: Int) {
+  /// Adds the newest block, and lets go of the oldest ones as `shrink` does.
+  mutating func append(_ block: WatchBlock, now: Instant, most: Int, needed: Int = .max) {
     entries.append(Entry(block: block, since: now))
     byteCount += block.byteCount
-    while byteCount > most, count > 1 { dropFirst() }
+    shrink(to: most, needed: needed)
   }
 
-  /// Lets go of blocks that are older than `time`.
-  mutating func trim(before time: Instant) {
-    while gone < entries.count, entries[gone].since < time { dropFirst() }
+  /// Lets go of the oldest blocks beyond `most` bytes, but of no block from number `needed` on, and not of the newest.
+  mutating func shrink(to most: Int, needed: Int = .max) {
+    while byteCount > most, count > 1, base < needed { dropFirst() }
   }
+
+  /// Lets go of blocks that are older than `time`, but of no block from number `needed` on.
+  mutating func trim(before time: Instant, needed: Int = .max) {
+    while gone < entries.count, base < needed, entries[gone].since < time { dropFirst() }
+  }
+
+  /// When the block of a number between `base` and `end` came.
+  func since(_ number: Int) -> Instant { entries[gone &+ number &- base].since }
 
   private mutating func dropFirst() {
     guard let block = entries[gone].block else { return }

@@ -14,7 +14,7 @@ extension WatchHome {
     if let cover = groups[coverKey] { return cover }
     let cover = make(
       WatchSubscription(
-        key: coverKey, token: subscription.token, wantsPrevious: subscription.wantsPrevious,
+        key: coverKey, ticket: 0, token: subscription.token, wantsPrevious: subscription.wantsPrevious,
         start: subscription.start))
     cover.learn(subscription.token)
     place(cover)
@@ -38,7 +38,7 @@ extension WatchHome {
   }
 
   private func keep(_ block: WatchBlock, _ group: HomeGroup) {
-    group.history.append(block, now: core.now, most: Limits.historyBytesAGroup)
+    group.history.append(block, now: core.now, most: core.historyLimit)
   }
 
   func leave(_ lane: WatchLane) {

@@ -22,7 +22,7 @@ extension WatchHome {
         && $0.key.kind != .empty && $0.hasGroups
     }
     // A group without a stream is not up to date, whatever the streams say.
-    let isBehind = homeless.contains {
+    let isBehind = [homeless, paused].joined().contains {
       $0.key.principal == question.principal && $0.key.requiresLeader == question.requiresLeader
     }
     if concerned.isEmpty || isBehind { return answered(question, sender, nil) }

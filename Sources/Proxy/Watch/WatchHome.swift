@@ -10,6 +10,8 @@ final class WatchHome {
   private(set) var feeds: [WatchFeed.Key: WatchFeed] = [:]
   /// Groups without a stream, which get one when it is time.
   private(set) var homeless: [HomeGroup] = []
+  /// Groups that wait for their watchers, and have no watch upstream until then.
+  var paused: [HomeGroup] = []
   private var retryAt = Instant(nanoseconds: 0)
   private var failures = 0
   /// Covers that are not made again before.
@@ -32,6 +34,8 @@ final class WatchHome {
     ring = core.shared.watchRings[core.index]
   }
 
+  /// Bytes of all histories.
+  var historyBytes: Int { groups.values.reduce(0) { $0 + $1.history.byteCount } }
   /// There is something to look after.
   var isBusy: Bool { !groups.isEmpty || !feeds.isEmpty || !unpublished.isEmpty || kept.count > keptGone }
 
@@ -43,6 +47,7 @@ final class WatchHome {
     case .unsubscribe(let id): byID[id]?.remove(sender, now: core.now)
     case .token(let id, let token): if let group = byID[id] { learn(token, group) }
     case .wantPrevious(let id): if let group = byID[id] { addPrevious(group) }
+    case .consumed(let id, let bytes): if let group = byID[id] { consumed(group, bytes) }
     case .progress(let question): ask(question, sender)
     }
     core.scheduleWatchTick()
@@ -58,14 +63,14 @@ final class WatchHome {
       group.add(sender)
       learn(subscription.token, group)
       if subscription.wantsPrevious { addPrevious(group) }
-      return welcome(group, sender)
+      return welcome(group, subscription, sender)
     }
     let cover = cover(for: subscription)
     let group = make(subscription)
     group.add(sender)
     if let cover { join(group, cover, start: subscription.start) }
     learn(subscription.token, group)
-    welcome(group, sender)
+    welcome(group, subscription, sender)
     if cover == nil { place(group) }
   }
 
@@ -77,11 +82,12 @@ final class WatchHome {
     return group
   }
 
-  private func welcome(_ group: HomeGroup, _ sender: Int) {
+  private func welcome(_ group: HomeGroup, _ subscription: WatchSubscription, _ sender: Int) {
     if let lane = group.lane { group.keepUp(with: lane.cover) }
     let hasStood = group.history.from != 0
     let snapshot = WatchSnapshot(
-      key: group.key, cover: group.lane?.cover.id ?? 0, state: hasStood ? group.state : nil,
+      key: group.key, ticket: subscription.ticket, cover: group.lane?.cover.id ?? 0,
+      state: hasStood ? group.state : nil,
       blocks: hasStood ? group.history.blocks : [])
     tell(.joined, group, snapshot, to: sender)
   }
@@ -92,7 +98,7 @@ final class WatchHome {
     group.wantsPrevious = true
     if let lane = group.lane { return addPrevious(lane.cover) }
     guard let feed = group.feed else { return }
-    feed.remove(group)
+    feed.remove(group, isComingBack: true)
     feed.add(group)
   }
 
@@ -204,11 +210,12 @@ final class WatchHome {
     guard let block else { return }
     group.header = header
     group.advance(to: block.last)
-    group.history.append(block, now: core.now, most: Limits.historyBytesAGroup)
+    // What brings the past has one core that wants it, which keeps it.
+    if group.key.isLive { group.history.append(block, now: core.now, most: core.historyLimit) }
     core.shared.counters.add(.watchBlocks, core: core.index)
     core.shared.counters.add(.watchEvents, UInt64(block.eventCount), core: core.index)
     tell(.block, group, block)
-    distribute(block, of: group)
+    if group.key.isLive { distribute(block, of: group) } else { pace(group, block.byteCount) }
   }
 
   /// Keys as clients inside a namespace know them.
@@ -265,6 +272,7 @@ final class WatchHome {
     byID[group.id] = nil
     if let lane = group.lane { return leave(lane) }
     if group.feed == nil { homeless.removeAll { $0 === group } }
+    if group.isPaused { paused.removeAll { $0 === group } }
     group.feed?.remove(group)
   }
 
@@ -348,8 +356,7 @@ final class WatchHome {
     counters.set(.watchLanes, UInt64(lanes), core: core.index)
     counters.set(.watchCovers, UInt64(groups.values.count { $0.cover != nil }), core: core.index)
     counters.set(.watchStreams, UInt64(feeds.values.filter(\.hasGroups).count), core: core.index)
-    let bytes = groups.values.reduce(0) { $0 + $1.history.byteCount }
-    counters.set(.watchHistoryBytes, UInt64(bytes), core: core.index)
+    counters.set(.watchHistoryBytes, UInt64(historyBytes), core: core.index)
   }
 
   func tick() {
@@ -364,6 +371,7 @@ final class WatchHome {
         forget(group)
       } else if now.nanoseconds > Limits.historyAge.nanoseconds {
         group.history.trim(before: Instant(nanoseconds: now.nanoseconds - Limits.historyAge.nanoseconds))
+        group.history.shrink(to: core.historyLimit)
       }
       remindLanes(of: group)
     }

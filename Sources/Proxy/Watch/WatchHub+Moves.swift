@@ -10,6 +10,7 @@ extension WatchHub {
       }
     guard let wish else { return }
     core.shared.counters.add(.watchCatchUps, core: core.index)
+    guard wish.group.key.isShared else { return goAlone(handle) }
     var liveKey = wish.group.key
     liveKey.kind = .live
     let live = find(liveKey, wish.previous, wish.stream.credentials.token, start: 0)
@@ -49,11 +50,7 @@ extension WatchHub {
     guard let live = group.target, live.end == nil, live.state != nil, group.end == nil else { return }
     guard group.state != nil, group.next >= live.reach(wantsPrevious: group.askedPrevious) else { return }
     // No more is needed from etcd. Who is behind in what has come goes over when it is through.
-    group.end = WatchEnd(header: group.header, .replaced)
-    ask(group.home, .unsubscribe(group: group.id))
-    forget(group)
-    ended.append(group)
-    markDirty(group)
+    replace(group)
   }
 
   /// The group has ended under the watcher, which goes on elsewhere from where it is.

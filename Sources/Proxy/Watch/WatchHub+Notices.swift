@@ -32,7 +32,7 @@ extension WatchHub {
       guard let block = object as? WatchBlock else { return }
       group.next = max(group.next, block.last + 1)
       group.header = block.header
-      group.history.append(block, now: core.now, most: Limits.historyBytesAGroup)
+      group.append(block, now: core.now, most: core.historyLimit)
       markDirty(group)
     case .live, .progress:
       guard let state = object as? WatchState else { return }
@@ -66,14 +66,14 @@ extension WatchHub {
       // Nobody waits for it any more.
       return ask(home, .unsubscribe(group: id))
     }
-    guard group.id == 0 else { return }
+    guard group.id == 0, group.ticket == snapshot.ticket else { return }
     group.id = id
     group.cover = snapshot.cover
     byID[home][id] = group
     guard let state = snapshot.state else { return }
     group.stands(state, afterQuestion: lastQuestion)
     for block in snapshot.blocks {
-      group.history.append(block, now: core.now, most: Limits.historyBytesAGroup)
+      group.append(block, now: core.now, most: core.historyLimit)
     }
     markDirty(group)
     // It has stood for long, perhaps: that etcd once let its principal in says nothing of now.

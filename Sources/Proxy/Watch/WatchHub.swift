@@ -20,6 +20,8 @@ final class WatchHub {
   var verdicts: [(waiting: [Handle], isAllowed: Bool)] = []
   /// Groups that are over, or have met the live one, and may have watchers that are behind.
   var ended: [LocalGroup] = []
+  /// Groups whose home is to be told how far their watchers are.
+  private var consumed: [LocalGroup] = []
   /// Groups that may have lost their last watcher.
   private var left: [LocalGroup] = []
   /// Streams that wait for an answer about progress.
@@ -34,6 +36,8 @@ final class WatchHub {
   }
 
   var groupCount: Int { groups.count }
+  /// Bytes of all histories.
+  var historyBytes: Int { groups.values.reduce(0) { $0 + $1.history.byteCount } }
 
   // MARK: Homes
 
@@ -81,6 +85,7 @@ final class WatchHub {
         break
       }
     }
+    reportConsumed()
     leaveGroups()
   }
 
@@ -240,7 +245,8 @@ final class WatchHub {
       return group
     }
     let group = LocalGroup(
-      key, home: core.shared.covers.home(of: key.range, among: byID.count), wantsPrevious: wantsPrevious)
+      key, home: core.shared.covers.home(of: key.range, among: byID.count), ticket: nextNumber(),
+      wantsPrevious: wantsPrevious)
     groups[key] = group
     subscribe(group, token, wantsPrevious: wantsPrevious, start: start)
     return group
@@ -255,7 +261,8 @@ final class WatchHub {
       group.home,
       .subscribe(
         WatchSubscription(
-          key: group.key, token: token, wantsPrevious: wantsPrevious, start: isRecent ? start : 0)))
+          key: group.key, ticket: group.ticket, token: token, wantsPrevious: wantsPrevious,
+          start: isRecent ? start : 0)))
   }
 
   private func enter(_ group: LocalGroup, _ handle: Handle) {
@@ -316,6 +323,41 @@ final class WatchHub {
     let isAtStart = !group.key.isShared && !watcher.flags.contains(.isCreated)
     watcher.cursor =
       isHeld || isAhead || isAtStart ? group.history.find(watcher.floor) : group.history.base - 1
+    note(group, watcher.cursor)
+  }
+
+  // MARK: The past
+
+  /// A watcher of the group has come so far: what brings the past may go on.
+  func note(_ group: LocalGroup, _ cursor: Int) {
+    guard group.reached(cursor), !group.isConsumed else { return }
+    group.isConsumed = true
+    consumed.append(group)
+  }
+
+  private func reportConsumed() {
+    guard !consumed.isEmpty else { return }
+    for group in consumed {
+      group.isConsumed = false
+      let bytes = group.end == nil ? group.takeReport() : 0
+      if bytes > 0 { ask(group.home, .consumed(group: group.id, bytes)) }
+    }
+    consumed.removeAll(keepingCapacity: true)
+  }
+
+  /// Nobody takes what the group has brought: it goes, and who wakes up asks for it anew.
+  private func giveUp(_ group: LocalGroup) {
+    replace(group)
+    group.history.restart(from: group.next)
+  }
+
+  /// The group is not needed any more: who is through with it joins the live one.
+  func replace(_ group: LocalGroup) {
+    group.end = WatchEnd(header: group.header, .replaced)
+    ask(group.home, .unsubscribe(group: group.id))
+    forget(group)
+    ended.append(group)
+    markDirty(group)
   }
 
   // MARK: Leaving
@@ -393,7 +435,7 @@ final class WatchHub {
     for stream in again { stream.repeatQuestion() }
     guard core.now.nanoseconds > Limits.historyAge.nanoseconds else { return }
     let time = Instant(nanoseconds: core.now.nanoseconds - Limits.historyAge.nanoseconds)
-    for group in groups.values { group.history.trim(before: time) }
-    for group in ended { group.history.trim(before: time) }
+    for group in groups.values where !group.trim(before: time, most: core.historyLimit) { giveUp(group) }
+    for group in ended { _ = group.trim(before: time, most: core.historyLimit) }
   }
 }

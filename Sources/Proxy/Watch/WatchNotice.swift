@@ -65,14 +65,17 @@ final class WatchState: Sendable {
 /// All that a core needs to serve watchers of a group.
 final class WatchSnapshot: Sendable {
   let key: GroupKey
+  /// That of the subscription which it answers.
+  let ticket: UInt64
   /// The number of the cover whose lane it is; 0 if it has a watch of its own.
   let cover: UInt32
   /// Nil while the upstream watch does not stand for the first time.
   let state: WatchState?
   let blocks: [WatchBlock]
 
-  init(key: GroupKey, cover: UInt32, state: WatchState?, blocks: [WatchBlock]) {
+  init(key: GroupKey, ticket: UInt64, cover: UInt32, state: WatchState?, blocks: [WatchBlock]) {
     self.key = key
+    self.ticket = ticket
     self.cover = cover
     self.state = state
     self.blocks = blocks
@@ -109,6 +112,8 @@ enum WatchMail: Sendable {
   case token(group: UInt32, [UInt8])
   /// A watcher wants to know what was there before.
   case wantPrevious(group: UInt32)
+  /// The fastest watcher of a group that brings the past has been given so many bytes of its blocks.
+  case consumed(group: UInt32, Int)
   /// All streams of the principal are asked how far they are; the answer bears the number.
   case progress(WatchQuestion)
 }
@@ -116,6 +121,9 @@ enum WatchMail: Sendable {
 /// A core's wish for a group.
 struct WatchSubscription: Sendable {
   let key: GroupKey
+  /// The subscriber's own number for its group, which comes back with the answer: a group that was left and is wanted again must
+  /// not take the answer that was meant for the first one, for what happened in between is not in it.
+  let ticket: UInt64
   /// The token of one of its watchers.
   let token: [UInt8]
   let wantsPrevious: Bool

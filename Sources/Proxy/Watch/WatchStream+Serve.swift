@@ -133,6 +133,7 @@ extension WatchStream {
           connection.shown = max(connection.shown, block.header.revision)
         }
         watcher.cursor += 1
+        hub.note(group, watcher.cursor)
         blocks += 1
         // The rest of a large message goes before everything else.
         if partial != nil {

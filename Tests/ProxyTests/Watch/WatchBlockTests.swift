@@ -109,7 +109,7 @@ import Testing
 
 /// The history of a group: what it holds, and from where on it is complete.
 @Suite struct WatchHistoryTests {
-  private func block(_ revision: UInt64, size: Int = 10) -> WatchBlock {
+  static func block(_ revision: UInt64, size: Int = 10) -> WatchBlock {
     let pair =
       Wire.field(1, "k") + Wire.field(3, number: revision) + Wire.field(5, [UInt8](repeating: 1, count: size))
     let bytes = Wire.field(11, Wire.field(2, pair))
@@ -123,7 +123,7 @@ import Testing
   @Test func numbersAndRevisions() {
     var history = WatchHistory()
     history.restart(from: 5)
-    for revision in [6, 9, 20] as [UInt64] { history.append(block(revision), now: start, most: 1 << 20) }
+    for revision in [6, 9, 20] as [UInt64] { history.append(Self.block(revision), now: start, most: 1 << 20) }
     #expect(history.from == 5 && history.base == 0 && history.end == 3)
     #expect([5, 6, 7, 9, 10, 20, 21].map { history.find($0) } == [0, 0, 1, 1, 2, 2, 3])
     #expect(history[1].last == 9)
@@ -133,7 +133,7 @@ import Testing
     var history = WatchHistory()
     history.restart(from: 1)
     for revision in 1...200 as ClosedRange<UInt64> {
-      history.append(block(revision), now: start + .seconds(revision), most: 2000)
+      history.append(Self.block(revision), now: start + .seconds(revision), most: 2000)
       #expect(history.byteCount <= 2000)
       #expect(history[history.end - 1].last == Int64(revision))
     }
@@ -149,17 +149,71 @@ import Testing
   @Test func aBlockLargerThanTheLimitStays() {
     var history = WatchHistory()
     history.restart(from: 1)
-    history.append(block(1), now: start, most: 1000)
-    history.append(block(2, size: 5000), now: start, most: 1000)
+    history.append(Self.block(1), now: start, most: 1000)
+    history.append(Self.block(2, size: 5000), now: start, most: 1000)
     #expect(history.count == 1 && history[history.base].last == 2 && history.from == 2)
   }
 
   @Test func restartsForgetButNumbersGoOn() {
     var history = WatchHistory()
     history.restart(from: 1)
-    history.append(block(1), now: start, most: 1000)
+    history.append(Self.block(1), now: start, most: 1000)
     history.restart(from: 7)
     #expect(history.base == 1 && history.end == 1 && history.from == 7 && history.count == 0)
+  }
+}
+
+/// A group that brings the past loses nothing that nobody has had, however much comes at a time.
+@Suite struct WatchPastTests {
+  private let start = Instant(nanoseconds: 1_000_000_000)
+
+  private func group(_ kind: GroupKey.Kind) -> LocalGroup {
+    let range = WatchRange(key: Array("k".utf8), end: [])
+    let key = GroupKey(range: range, principal: .nobody, requiresLeader: false, kind: kind)
+    let group = LocalGroup(key, home: 0, ticket: 1, wantsPrevious: false)
+    let state = WatchState(header: ResponseHeader(), next: 1, from: 1, previousFrom: .max)
+    group.stands(state, afterQuestion: 0)
+    return group
+  }
+
+  @Test func nothingGoesBeforeTheFastestHasHadIt() {
+    let past = group(.catchUp(1, from: 1, wantsPrevious: false))
+    let live = group(.live)
+    for revision in 1...5 as ClosedRange<UInt64> {
+      past.append(WatchHistoryTests.block(revision, size: 600), now: start, most: 1000)
+      live.append(WatchHistoryTests.block(revision, size: 600), now: start, most: 1000)
+    }
+    #expect(past.history.base == 0 && past.history.count == 5)
+    #expect(live.history.count == 1)
+    #expect(past.reached(2))
+    #expect(!past.reached(1), "a slower one changes nothing")
+    past.append(WatchHistoryTests.block(6, size: 600), now: start, most: 1000)
+    #expect(past.history.base == 2 && past.history.count == 4, "what somebody has had may go")
+  }
+
+  @Test func whatWasTakenIsReportedOnce() {
+    let past = group(.catchUp(1, from: 1, wantsPrevious: false))
+    for revision in 1...3 as ClosedRange<UInt64> {
+      past.append(WatchHistoryTests.block(revision), now: start, most: 1 << 20)
+    }
+    let all = past.history.byteCount
+    #expect(past.reached(2))
+    #expect(past.takeReport() == 0, "too little for a message, and not yet all")
+    #expect(past.reached(3))
+    #expect(past.takeReport() == all)
+    #expect(past.takeReport() == 0)
+    #expect(!group(.live).reached(0))
+  }
+
+  @Test func aPastThatNobodyTakesIsGivenUp() {
+    let past = group(.catchUp(1, from: 1, wantsPrevious: false))
+    past.append(WatchHistoryTests.block(1), now: start, most: 1 << 20)
+    #expect(past.trim(before: start, most: 1 << 20))
+    #expect(!past.trim(before: start + .seconds(1), most: 1 << 20))
+    #expect(past.history.count == 1)
+    #expect(past.reached(1))
+    #expect(past.trim(before: start + .seconds(1), most: 1 << 20))
+    #expect(past.history.count == 0)
   }
 }
 

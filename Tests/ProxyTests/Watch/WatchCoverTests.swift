@@ -14,7 +14,7 @@ import Testing
 
   private func group(_ id: UInt32, _ range: WatchRange) -> HomeGroup {
     let key = GroupKey(range: range, principal: .nobody, requiresLeader: false)
-    let wish = WatchSubscription(key: key, token: [], wantsPrevious: false, start: 0)
+    let wish = WatchSubscription(key: key, ticket: 0, token: [], wantsPrevious: false, start: 0)
     return HomeGroup(id, wish, cores: 1, now: Instant(nanoseconds: 0), BlockPool())
   }
 
