@@ -136,6 +136,13 @@ public enum Limits {
   static let coverPause = Instant.Span.seconds(300)
   /// How often the watches under a cover are told how far it is, if etcd does not say so.
   static let coverProgress = Instant.Span.seconds(60)
+  /// A prefix that the proxy covers of its own accord may bring so many events a second that nobody watches, and so many times those
+  /// that somebody does, whichever is more.
+  static let coverUnwanted = 1000
+  static let coverUnwantedShare = 4
+  /// Until the next prefix is looked for, and how many groups change over in a turn.
+  static let coverSettling = Instant.Span.seconds(10)
+  static let coverMovesATurn = 5000
   /// etcd is asked for progress again when it does not answer.
   static let progressReminder = Instant.Span.milliseconds(250)
   /// States of a stream of which it is remembered that etcd was asked for progress then.

@@ -35,7 +35,7 @@ import Testing
       "--upstream-timeout=14s", "--balance=weighted", "--endpoint-weights=15", "--health-interval=16s",
       "--health-timeout=17s", "--max-connections=18", "--max-connections-per-source=19", "--namespace-strict",
       "--cache=watch", "--cache-bytes=20000000", "--cache-max-staleness=21s", "--consistent-cache",
-      "--bypass=b1,b2", "--bypass=b3", "--watch-cover=w1,w2", "--watch-cover=w3",
+      "--bypass=b1,b2", "--bypass=b3", "--watch-cover=w1,w2", "--watch-cover=w3", "--watch-cover-from=22",
     ]
     var options = GRPCProxyOptions()
     let explicit = try GRPCProxyOptions.flags.parse(arguments, into: &options).explicit
@@ -53,6 +53,7 @@ import Testing
     options.consistentCache = true
     options.bypassPrefixes = ["b1", "b2", "b3"]
     options.coverPrefixes = ["w1", "w2", "w3"]
+    options.coverFrom = 22
     options.metricsAddress = "http://m:1"
     options.endpoints = ["e:1"]
     options.autoSyncInterval = .seconds(1)
@@ -303,6 +304,8 @@ import Testing
         == "--consistent-cache needs --cache watch")
     #expect(problem { $0.bypassPrefixes = ["a", ""] }?.text.contains("--bypass must not be empty") == true)
     #expect(problem { $0.coverPrefixes = ["a", ""] }?.text == "--watch-cover must not be empty")
+    #expect(problem { $0.coverFrom = 1 }?.text == "--watch-cover-from 1 must be 0, or 2 or more")
+    #expect(problem { $0.coverFrom = 0 } == nil)
     #expect(problem { $0.threads = -1 }?.text == "--threads -1 must be between 0 and 1024")
   }
 

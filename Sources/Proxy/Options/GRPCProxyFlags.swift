@@ -54,6 +54,9 @@ extension GRPCProxyOptions {
       "watch-cover", \.coverPrefixes,
       "prefixes with one watch upstream for all watches inside, comma separated; for many different keys, most of them watched"
     ),
+    Flag(
+      "watch-cover-from", \.coverFrom,
+      "different keys or ranges under one prefix and event loop from which they share a watch upstream unasked; 0 is never"),
   ]
 
   private static let clientFlags: [Flag<GRPCProxyOptions>] = [

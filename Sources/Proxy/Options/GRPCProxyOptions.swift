@@ -61,6 +61,8 @@ struct GRPCProxyOptions: CommandOptions {
   var bypassPrefixes: [String] = []
   /// `--watch-cover`: prefixes of keys that have one watch upstream for all ranges inside.
   var coverPrefixes: [String] = []
+  /// `--watch-cover-from`: ranges under one prefix from which it is covered unasked; 0 is never.
+  var coverFrom = 1000
 
   // MARK: TLS towards etcd
 

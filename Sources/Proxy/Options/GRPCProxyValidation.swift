@@ -153,6 +153,7 @@ extension GRPCProxyOptions {
     if consistentCache, cache != .watch { return "--consistent-cache needs --cache watch" }
     if bypassPrefixes.contains("") { return "--bypass must not be empty; --cache=off caches nothing" }
     if coverPrefixes.contains("") { return "--watch-cover must not be empty" }
+    if coverFrom < 0 || coverFrom == 1 { return "--watch-cover-from \(coverFrom) must be 0, or 2 or more" }
     return balanceProblem() ?? common.firstProblem()
   }
 

@@ -16,6 +16,12 @@ final class HomeGroup {
   /// Its place in the cover that it has its blocks from, and the groups that have theirs from it.
   var lane: WatchLane?
   var cover: WatchCover?
+  /// It counts among the ranges with watches of their own, by which prefixes are chosen to be covered.
+  var isCounted = false
+  /// For a cover: events since it was last judged that a lane wanted, and that nobody did.
+  var wanted = 0
+  var unwanted = 0
+  var judgedAt: Instant
   /// The stream that carries it, and its number there; 0 is none.
   var feed: WatchFeed?
   var upstreamID: Int64 = 0
@@ -54,6 +60,7 @@ final class HomeGroup {
     }
     subscribers = Array(repeating: false, count: cores)
     idleSince = now
+    judgedAt = now
     fragments = ByteBuffer(pool)
   }
 

@@ -99,6 +99,11 @@ final class WatchFeed: OwnCall {
     askSome()
   }
 
+  /// Its groups up to a number that have a watch.
+  func standing(upTo last: Int64) -> [HomeGroup] {
+    groups.compactMap { $0.key <= last && $0.value.phase == .live && $0.value.fragments.isEmpty ? $0.value : nil }
+  }
+
   // MARK: The stream
 
   override func opened() {
@@ -228,6 +233,9 @@ final class WatchFeed: OwnCall {
     let last = standing.answered()
     if key.kind == .catchUp, core.shared.hasSoundProgress.load(ordering: .relaxed) {
       for (id, group) in groups where id <= last { home.located(group, header) }
+    }
+    if key.kind == .live, core.shared.hasSoundProgress.load(ordering: .relaxed) {
+      home.positioned(self, header, last: last)
     }
     // One to an older question does not speak of the newest watches: the next one will.
     guard asked.isEmpty || last >= askedOf else { return }

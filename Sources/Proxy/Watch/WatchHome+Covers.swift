@@ -23,12 +23,7 @@ extension WatchHome {
 
   /// Makes a new group a lane. What the cover still has from `start` on is its past.
   func join(_ group: HomeGroup, _ cover: HomeGroup, start: Int64) {
-    let lane = WatchLane(group, of: cover, core.shared.covers.span(of: group.key.range))
-    group.lane = lane
-    if cover.cover == nil {
-      cover.cover = WatchCover(seed: .random(in: .min ... .max), now: core.now)
-    }
-    cover.cover?.insert(lane)
+    let lane = enlist(group, cover)
     if group.wantsPrevious { addPrevious(cover) }
     guard cover.history.from != 0, start >= cover.history.from, start < cover.next else { return }
     group.history.restart(from: start)
@@ -37,7 +32,19 @@ extension WatchHome {
     }
   }
 
-  private func keep(_ block: WatchBlock, _ group: HomeGroup) {
+  /// Makes the group a lane.
+  func enlist(_ group: HomeGroup, _ cover: HomeGroup) -> WatchLane {
+    let lane = WatchLane(group, of: cover, core.shared.covers.span(of: group.key.range))
+    uncount(group)
+    group.lane = lane
+    if cover.cover == nil {
+      cover.cover = WatchCover(seed: .random(in: .min ... .max), now: core.now)
+    }
+    cover.cover?.insert(lane)
+    return lane
+  }
+
+  func keep(_ block: WatchBlock, _ group: HomeGroup) {
     group.history.append(block, now: core.now, most: core.historyLimit)
   }
 
@@ -57,6 +64,8 @@ extension WatchHome {
       tell(.block, group, part)
     }
     guard let unwanted, cover.subscriberCount == 0 else { return }
+    cover.unwanted += unwanted
+    cover.wanted += block.eventCount - unwanted
     core.shared.counters.add(.watchUnwanted, UInt64(unwanted), core: core.index)
   }
 
@@ -104,15 +113,13 @@ extension WatchHome {
         .int("watches", Int64(lanes.count)))
     }
     for lane in lanes {
-      let group = lane.group
-      group.lane = nil
-      group.keepUp(with: cover)
-      if isForAll {
-        end(group, reason)
-      } else {
-        group.wantsPrevious = cover.wantsPrevious
-        place(group)
+      guard isForAll else {
+        release(lane, of: cover)
+        continue
       }
+      lane.group.lane = nil
+      lane.group.keepUp(with: cover)
+      end(lane.group, reason)
     }
   }
 }

@@ -16,6 +16,10 @@ final class WatchHome {
   private var failures = 0
   /// Covers that are not made again before.
   var uncovered: [GroupKey: Instant] = [:]
+  /// Which prefixes have many ranges, which are covered because of that, and when the last one was.
+  var choice: CoverChoice
+  var automatic: Set<GroupKey> = []
+  var coveredAt = Instant(nanoseconds: 0)
   /// Questions for progress that several streams are asked.
   var parts: [UInt32: Parts] = [:]
   var lastPart: UInt32 = 0
@@ -32,6 +36,8 @@ final class WatchHome {
     self.core = core
     cores = core.shared.group.links.count
     ring = core.shared.watchRings[core.index]
+    choice = CoverChoice(
+      from: core.options.coverFrom, namespace: core.shared.namespace?.prefix.count ?? 0)
   }
 
   /// Bytes of all histories.
@@ -65,10 +71,11 @@ final class WatchHome {
       if subscription.wantsPrevious { addPrevious(group) }
       return welcome(group, subscription, sender)
     }
-    let cover = cover(for: subscription)
+    let cover = cover(for: subscription) ?? automaticCover(of: subscription.key)
     let group = make(subscription)
     group.add(sender)
     if let cover { join(group, cover, start: subscription.start) }
+    count(group)
     learn(subscription.token, group)
     welcome(group, subscription, sender)
     if cover == nil { place(group) }
@@ -266,8 +273,10 @@ final class WatchHome {
     endLanes(of: group, reason)
   }
 
-  private func forget(_ group: HomeGroup) {
+  func forget(_ group: HomeGroup) {
     group.phase = .ended
+    uncount(group)
+    automatic.remove(group.key)
     groups[group.key] = nil
     byID[group.id] = nil
     if let lane = group.lane { return leave(lane) }
@@ -375,6 +384,7 @@ final class WatchHome {
       }
       remindLanes(of: group)
     }
+    tickAutomatic()
     if !uncovered.isEmpty { uncovered = uncovered.filter { now < $0.value } }
     // Others answer ahead of their events.
     let isSound = core.shared.hasSoundProgress.load(ordering: .relaxed)

@@ -57,7 +57,9 @@ extension WatchHub {
   func rejoin(_ handle: Handle) {
     let wish: (group: LocalGroup, previous: Bool, stream: WatchStream)? = watchers.edit(handle) { watcher in
       let group = unsafe watcher.group
-      if case .replaced? = group.end?.reason { watcher.floor = max(watcher.floor, group.next) }
+      if case .replaced? = group.end?.reason, watcher.flags.contains(.isCreated) {
+        watcher.floor = max(watcher.floor, group.next)
+      }
       return unsafe (group, watcher.flags.contains(.wantsPrevious), watcher.stream)
     }
     guard let (group, wantsPrevious, stream) = wish else { return }

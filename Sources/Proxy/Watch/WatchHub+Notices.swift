@@ -52,6 +52,7 @@ extension WatchHub {
       forget(group)
       ended.append(group)
       markDirty(group)
+    case .covered: if let note = object as? WatchLaneNote { group.cover = note.cover }
     case .joined, .answer, .lanesLive, .lanesProgress: break
     }
   }

@@ -307,6 +307,8 @@ final class WatchHub {
         watcher.floor = max(group.next, newest + 1)
       }
       place(&watcher, group)
+    } else if !group.key.isShared, watcher.floor == 0 {
+      watcher.floor = group.history.from
     }
     guard !watcher.flags.contains(.isCreated) else { return }
     let stream = unsafe watcher.stream

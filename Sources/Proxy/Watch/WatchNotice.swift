@@ -14,6 +14,8 @@ struct WatchNotice: BitwiseCopyable, Sendable {
     case progress
     /// The same two of a cover's watch, for all its lanes.
     case lanesLive, lanesProgress
+    /// The group has its blocks from a cover from now on, or from a watch of its own again; a `WatchLaneNote`.
+    case covered
     /// The group is over; a `WatchEnd`.
     case ended
     /// The answer to a question for progress, whose number is in `group`; a `WatchState`, or nothing when it fails.
@@ -60,6 +62,14 @@ final class WatchState: Sendable {
     self.from = from
     self.previousFrom = previousFrom
   }
+}
+
+/// Which cover a group is a lane of.
+final class WatchLaneNote: Sendable {
+  /// Its number at home; 0 is none.
+  let cover: UInt32
+
+  init(cover: UInt32) { self.cover = cover }
 }
 
 /// All that a core needs to serve watchers of a group.

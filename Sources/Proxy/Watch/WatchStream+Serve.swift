@@ -222,7 +222,7 @@ extension WatchStream {
   private func over(_ handle: Handle, _ end: WatchEnd) {
     switch end.reason {
     case .replaced: return hub.rejoinLater(handle)
-    case .status(let code, let words): return hub.endLater(self, code, words)
+    case .status(let code, let words): return endLater(code, words)
     case .canceled, .refused:
       if mayTryItself(end) { return hub.rejoinLater(handle) }
       let revision = end.verdict.compactRevision

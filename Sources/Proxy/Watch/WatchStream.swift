@@ -42,6 +42,8 @@ final class WatchStream: ClientSession {
   var progress: ResponseHeader?
   var isProgressDue = false
   private var failedAnswers = false
+  /// A status is about to end it.
+  private var isEnding = false
 
   /// A message that the client's window has cut: what is left of it is made again from the block.
   struct Partial {
@@ -148,7 +150,8 @@ final class WatchStream: ClientSession {
 
   /// Says `created`, with the number that etcd would give. False while it cannot be said.
   private func create(_ handle: Handle) -> Bool {
-    var refusal: WatchEnd?
+    var end: WatchEnd?
+    var isShared = true
     var header = ResponseHeader()
     var wish: Int64 = 0
     var isSettled = false
@@ -159,24 +162,27 @@ final class WatchStream: ClientSession {
       wish = watcher.id
       let group = unsafe watcher.group
       header = group.header
-      if group.end != nil, group.state == nil || group.history.count == 0 { refusal = group.end }
+      end = group.end
+      isShared = group.key.isShared
       let newest = core.shared.seen.load(ordering: .relaxed)
       header.revision = watcher.start == 0 ? watcher.floor - 1 : max(newest, group.next - 1)
     }
-    guard isSettled else { return false }
-    if let refusal, case .status(let code, let words) = refusal.reason {
-      hub.remove(handle)
-      hub.endLater(self, code, words)
-      return true
-    }
-    if let refusal, mayTryItself(refusal) {
+    guard isSettled, !isEnding else { return false }
+    if let end, !isShared || !mustRejoin(end) {
+      if case .status(let code, let words) = end.reason {
+        // No other `created` may follow: the client would take it for the answer to this.
+        endLater(code, words)
+        return false
+      }
+      if end.isRefusal {
+        hub.remove(handle)
+        write(end, wish, isCreated: true)
+        return true
+      }
+    } else if end != nil {
+      // It never was in a group that has ended before its first word; it begins with the next one.
       if !isMoving { hub.rejoinLater(handle) }
       return false
-    }
-    if let refusal, refusal.isRefusal {
-      hub.remove(handle)
-      write(refusal, wish, isCreated: true)
-      return true
     }
     if wish != 0, watchers[wish] != nil {
       hub.remove(handle)
@@ -201,6 +207,22 @@ final class WatchStream: ClientSession {
     }
     hub.makeReady(handle)
     return true
+  }
+
+  /// Ends with a status, once the client is not under edit.
+  func endLater(_ code: GRPCStatus.Code, _ words: [UInt8]) {
+    guard !isEnding else { return }
+    isEnding = true
+    hub.endLater(self, code, words)
+  }
+
+  /// What the end of a group means for a watch that has not been created: nothing, unless etcd refuses it, or ends the stream.
+  private func mustRejoin(_ end: WatchEnd) -> Bool {
+    switch end.reason {
+    case .status: false
+    case .replaced: true
+    case .canceled, .refused: mayTryItself(end) || !end.isRefusal
+    }
   }
 
   /// The group's tokens are refused, but not ours.
