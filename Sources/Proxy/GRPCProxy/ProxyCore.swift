@@ -267,7 +267,8 @@ final class ProxyCore: Core, Acceptor.Host {
     let isMuch = watch.historyBytes + watchHome.historyBytes > Limits.historyBytesACore
     let share = Limits.historyBytesACore / max(1, watch.groupCount + watchHome.groups.count)
     historyLimit =
-      isMuch ? max(Limits.leastHistoryBytes, min(share, Limits.historyBytesAGroup)) : Limits.historyBytesAGroup
+      isMuch
+      ? max(Limits.leastHistoryBytes, min(share, Limits.historyBytesAGroup)) : Limits.historyBytesAGroup
   }
 
   private func dispatchStarting() {

@@ -9,7 +9,8 @@ internal import Synchronization
     case clientBytesIn, clientBytesOut, upstreamBytesIn, upstreamBytesOut
     case errorsOfClients, errorsOfEtcd, errorsOfProxy
     case healthSuccesses, healthFailures
-    case watchersJoined, watchCatchUps, watchBlocks, watchEvents, watchDeliveries, watchResumes, watchUnwanted,
+    case watchersJoined, watchCatchUps, watchBlocks, watchEvents, watchDeliveries, watchResumes,
+      watchUnwanted,
       watchPauses
     // As they are now, refreshed each second.
     case watchers, watchGroups, watchStreams, watchHistoryBytes, watchCovers, watchLanes

@@ -56,7 +56,8 @@ extension GRPCProxyOptions {
     ),
     Flag(
       "watch-cover-from", \.coverFrom,
-      "different keys or ranges under one prefix and event loop from which they share a watch upstream unasked; 0 is never"),
+      "different keys or ranges under one prefix and event loop from which they share a watch upstream unasked; 0 is never"
+    ),
   ]
 
   private static let clientFlags: [Flag<GRPCProxyOptions>] = [

@@ -59,8 +59,12 @@ struct CoverChoice {
     }
     if end < key.count || found.count > 0 { return found }
     let own = key[namespace...]
-    if let place = own.dropLast().lastIndex(where: { Self.separators.contains($0) }) { return [Array(key[...place])] }
-    guard let place = own.lastIndex(where: { !Self.digits.contains($0) }), place + 1 < key.count else { return [] }
+    if let place = own.dropLast().lastIndex(where: { Self.separators.contains($0) }) {
+      return [Array(key[...place])]
+    }
+    guard let place = own.lastIndex(where: { !Self.digits.contains($0) }), place + 1 < key.count else {
+      return []
+    }
     return [Array(key[...place])]
   }
 }

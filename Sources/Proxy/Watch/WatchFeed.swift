@@ -101,7 +101,9 @@ final class WatchFeed: OwnCall {
 
   /// Its groups up to a number that have a watch.
   func standing(upTo last: Int64) -> [HomeGroup] {
-    groups.compactMap { $0.key <= last && $0.value.phase == .live && $0.value.fragments.isEmpty ? $0.value : nil }
+    groups.compactMap {
+      $0.key <= last && $0.value.phase == .live && $0.value.fragments.isEmpty ? $0.value : nil
+    }
   }
 
   // MARK: The stream

@@ -30,23 +30,29 @@ extension WatchHome {
     guard choice.least > 0 else { return }
     for key in automatic { if let cover = groups[key] { judge(cover) } }
     // One after the other: what the first takes over counts no more for those above it.
-    let isBusy = automatic.contains { choice.count($0) >= choice.least && core.now - coveredAt < Limits.coverSettling }
+    let isBusy = automatic.contains {
+      choice.count($0) >= choice.least && core.now - coveredAt < Limits.coverSettling
+    }
     if !isBusy, let key = choice.next({ !automatic.contains($0) && uncovered[$0] == nil }) { cover(key) }
     for key in automatic where choice.count(key) > 0 {
-      guard let feed = groups[key]?.feed, core.shared.hasSoundProgress.load(ordering: .relaxed) else { continue }
+      guard let feed = groups[key]?.feed, core.shared.hasSoundProgress.load(ordering: .relaxed) else {
+        continue
+      }
       feed.locate()
     }
   }
 
   private func cover(_ key: GroupKey) {
-    guard let member = groups.values.first(where: { $0.isCounted && choice.covers(of: $0.key).contains(key) }) else {
+    guard let member = groups.values.first(where: { $0.isCounted && choice.covers(of: $0.key).contains(key) })
+    else {
       return
     }
     automatic.insert(key)
     coveredAt = core.now
     core.log.info(
       "many watches share a prefix; from now on one watch at etcd serves them",
-      .string("prefix", String(decoding: key.range.key, as: UTF8.self)), .int("watches", Int64(choice.count(key))))
+      .string("prefix", String(decoding: key.range.key, as: UTF8.self)),
+      .int("watches", Int64(choice.count(key))))
     guard groups[key] == nil else { return }
     let cover = make(
       WatchSubscription(key: key, ticket: 0, token: member.tokens.last ?? [], wantsPrevious: false, start: 0))
@@ -61,10 +67,13 @@ extension WatchHome {
     let (wanted, unwanted) = (cover.wanted, cover.unwanted)
     (cover.wanted, cover.unwanted, cover.judgedAt) = (0, 0, core.now)
     let seconds = max(1, Int(span.nanoseconds / 1_000_000_000))
-    guard unwanted / seconds > Limits.coverUnwanted, unwanted > Limits.coverUnwantedShare * wanted else { return }
+    guard unwanted / seconds > Limits.coverUnwanted, unwanted > Limits.coverUnwantedShare * wanted else {
+      return
+    }
     core.log.info(
       "a covering watch brings too much that nobody watches; the watches under it go on by themselves",
-      .string("prefix", String(decoding: cover.key.range.key, as: UTF8.self)), .int("unwanted", Int64(unwanted)),
+      .string("prefix", String(decoding: cover.key.range.key, as: UTF8.self)),
+      .int("unwanted", Int64(unwanted)),
       .int("wanted", Int64(wanted)))
     automatic.remove(cover.key)
     uncovered[cover.key] = core.now + Limits.coverPause
