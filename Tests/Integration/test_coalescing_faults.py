@@ -53,6 +53,9 @@ def test_no_leader(of_three, cluster, key):
     beats = [Beats(of_three.connect(), metadata) for metadata in [(), LEADER]]
     for stream in beats:
         stream.beat(lease)
+    # Without a watch, or a heartbeat, there is nothing else at etcd that would end.
+    bare = [of_three.connect().stream(name, metadata=LEADER, timeout=None)
+            for name in ["Watch/Watch", "Lease/LeaseKeepAlive"]]
     log.some()
     sees(plain + strict, log)
     try:
@@ -61,6 +64,9 @@ def test_no_leader(of_three, cluster, key):
         for stream in strict:
             assert end_of_stream(stream.stream) == NO_LEADER
         assert end_of_stream(beats[1].stream) == NO_LEADER
+        bare.append(of_three.connect().stream("Watch/Watch", metadata=LEADER, timeout=None))
+        for stream in bare:
+            assert end_of_stream(stream) == NO_LEADER
         late = Beats(of_three.connect(), LEADER)
         late.send(lease)
         for stream in [Watches(of_three.connect(), below(key), metadata=LEADER), late]:

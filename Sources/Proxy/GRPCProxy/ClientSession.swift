@@ -27,6 +27,9 @@ class ClientSession {
   /// Bytes kept for it that wait for one of the two sides.
   var heldBytes: Int { 0 }
 
+  /// It may have nothing at etcd that ends when there is no leader.
+  var needsGuard: Bool { true }
+
   /// Bytes that the client has sent.
   ///
   /// - Returns: how many are credited to the client at once; the rest the session credits later.
@@ -89,6 +92,7 @@ extension ProxyCore {
     guard let session = makeSession(call, fields) else { return false }
     call.session = session
     session.begin(id)
+    leaders.add(session, credentials(fields))
     return true
   }
 

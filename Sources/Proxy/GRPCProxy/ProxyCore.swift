@@ -43,6 +43,7 @@ final class ProxyCore: Core, Acceptor.Host {
     static let proofs: UInt8 = 6
     static let patienceOfReads: UInt8 = 5
     static let rest: UInt8 = 7
+    static let leaders: UInt8 = 8
   }
 
   /// A connection to be made to an endpoint's next address, noted while the last one is under edit.
@@ -101,6 +102,7 @@ final class ProxyCore: Core, Acceptor.Host {
   var principals: PrincipalCache
   var acceptedTokens = AcceptedTokens()
   private(set) lazy var heartbeats = HeartbeatDesk(self)
+  private(set) lazy var leaders = LeaderGuards(self)
   let reads: Reads
   /// Calls for which there was none.
   var waiting: [Handle] = []
@@ -186,6 +188,7 @@ final class ProxyCore: Core, Acceptor.Host {
       watchHome.tick()
       if watchHome.isBusy || watch.groupCount > 0 { scheduleWatchTick() }
     case Owner.core where token.operation == CoreTimer.heartbeats: heartbeats.look()
+    case Owner.core where token.operation == CoreTimer.leaders: leaders.tick()
     default: sweep()
     }
   }
@@ -238,6 +241,7 @@ final class ProxyCore: Core, Acceptor.Host {
     watch.finishTurn()
     watchHome.finishTurn()
     heartbeats.settle()
+    leaders.settle()
     repeat {
       settleReads()
       dispatchStarting()

@@ -93,6 +93,8 @@ final class WatchStream: ClientSession {
 
   override var heldBytes: Int { inbox.count + control.count }
 
+  override var needsGuard: Bool { watchers.isEmpty && stepsDone == steps.count }
+
   /// A client that asks faster than it reads has to wait.
   func credit() -> Int {
     guard steps.count - stepsDone < Limits.watchStepsWaiting, control.count < Limits.watchControlBytes else {
