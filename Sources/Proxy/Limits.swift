@@ -128,8 +128,9 @@ public enum Limits {
   static let leastHistoryBytes = 64 << 10
   /// Bytes that a watch which brings the past may be ahead of its fastest watcher, before etcd is asked to wait.
   static let catchUpBytes = 4 << 20
-  /// A group without watchers is kept for those who come back.
+  /// A group without watchers is kept for those who come back: their connections broke. One that was cancelled is not wanted again.
   static let groupGrace = Instant.Span.seconds(3)
+  static let groupGraceAfterCancel = Instant.Span.milliseconds(100)
   /// Revisions of the past that a group begins with when its first watcher wants them.
   static let watchHeadStart: Int64 = 1000
   /// A prefix whose cover etcd has refused is not covered again for so long.

@@ -120,6 +120,8 @@ extension ProxyCore {
   /// All calls of a client that is gone, or will not be answered.
   func abandonCalls(_ connection: inout ClientConnection, _ handle: Handle) {
     guard connection.calls > 0 else { return }
+    isLosingClient = true
+    defer { isLosingClient = false }
     connection.transport.http2.forEachUser { id in
       let gone: Call? = calls.edit(id) { dropUpstream(&$0, .cancel) } == nil ? nil : calls.remove(id)
       guard var gone else { return }

@@ -91,6 +91,8 @@ final class ProxyCore: Core, Acceptor.Host {
   var abandoned: [Handle] = []
   /// The last client is gone.
   var isEnding = false
+  /// The calls that end now end because their client's connection does.
+  var isLosingClient = false
   var outbox: CoreOutbox
   private(set) lazy var watchHome = WatchHome(self)
   private(set) lazy var watch = WatchHub(self, watchers)
@@ -99,6 +101,7 @@ final class ProxyCore: Core, Acceptor.Host {
   private(set) var historyLimit = Limits.historyBytesAGroup
   private var watchTimer = TimerWheel.Timer.none
   private var watchDue = Instant.distantFuture
+  private var watchesLookedThrough = Instant(nanoseconds: 0)
   var principals: PrincipalCache
   var acceptedTokens = AcceptedTokens()
   private(set) lazy var heartbeats = HeartbeatDesk(self)
@@ -183,9 +186,9 @@ final class ProxyCore: Core, Acceptor.Host {
     case Owner.core where token.operation == CoreTimer.patienceOfReads: reads.indexes.patienceEnded()
     case Owner.core where token.operation == CoreTimer.watch:
       (watchTimer, watchDue) = (.none, .distantFuture)
-      shareHistories()
       watch.tick()
       watchHome.tick()
+      lookThroughWatches()
       if watchHome.isBusy || watch.groupCount > 0 { scheduleWatchTick() }
     case Owner.core where token.operation == CoreTimer.heartbeats: heartbeats.look()
     case Owner.core where token.operation == CoreTimer.leaders: leaders.tick()
@@ -266,13 +269,18 @@ final class ProxyCore: Core, Acceptor.Host {
       Token(owner: Owner.core, operation: CoreTimer.watch, handle: Handle(slot: 0, generation: 0)))
   }
 
-  /// When there are too many groups for all to have a long history, each has its share.
-  private func shareHistories() {
+  /// Once a second. When there are too many groups for all to have a long history, each has its share.
+  private func lookThroughWatches() {
+    guard now >= watchesLookedThrough + .milliseconds(900) else { return }
+    watchesLookedThrough = now
     let isMuch = watch.historyBytes + watchHome.historyBytes > Limits.historyBytesACore
     let share = Limits.historyBytesACore / max(1, watch.groupCount + watchHome.groups.count)
     historyLimit =
       isMuch
       ? max(Limits.leastHistoryBytes, min(share, Limits.historyBytesAGroup)) : Limits.historyBytesAGroup
+    let age = min(now.nanoseconds, Limits.historyAge.nanoseconds)
+    watch.lookThrough(olderThan: Instant(nanoseconds: now.nanoseconds - age))
+    watchHome.lookThrough(olderThan: Instant(nanoseconds: now.nanoseconds - age))
   }
 
   private func dispatchStarting() {

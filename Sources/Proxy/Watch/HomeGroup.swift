@@ -37,6 +37,8 @@ final class HomeGroup {
   private(set) var subscribers: [Bool]
   private(set) var subscriberCount = 0
   var idleSince: Instant
+  /// For how long it is kept when nobody wants it.
+  private(set) var grace = Limits.groupGrace
   /// Tokens of its principal that may be tried, newest last, and those that etcd has refused since it last accepted one.
   private(set) var tokens: [[UInt8]] = []
   var refused: [[UInt8]] = []
@@ -76,11 +78,12 @@ final class HomeGroup {
     if tokens.count > Limits.watchTokens { tokens.removeFirst() }
   }
 
-  func remove(_ core: Int, now: Instant) {
+  func remove(_ core: Int, now: Instant, grace: Instant.Span) {
     guard subscribers[core] else { return }
     subscribers[core] = false
     subscriberCount -= 1
     idleSince = now
+    self.grace = grace
   }
 
   /// A token that etcd has not refused.

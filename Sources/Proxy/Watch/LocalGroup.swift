@@ -30,6 +30,8 @@ final class LocalGroup {
   weak var target: LocalGroup?
   /// One of its watchers has asked for progress notifications.
   var wantsProgress = false
+  /// Its last watcher's connection broke.
+  var wasBroken = false
   /// There are watchers that have not been looked at.
   var hasNew = false
   /// Something has come since its watchers were last looked at.

@@ -58,6 +58,7 @@ extension WatchHome {
       WatchSubscription(key: key, ticket: 0, token: member.tokens.last ?? [], wantsPrevious: false, start: 0))
     for token in member.tokens { cover.learn(token) }
     place(cover)
+    noteIdle(cover)
   }
 
   /// A cover that brings much more than is wanted falls apart.

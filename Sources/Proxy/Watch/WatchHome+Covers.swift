@@ -53,7 +53,7 @@ extension WatchHome {
     lane.cover.cover?.remove(lane)
     guard lane.cover.cover?.isEmpty == true else { return }
     lane.cover.cover = nil
-    lane.cover.idleSince = core.now
+    noteIdle(lane.cover)
   }
 
   // MARK: What a cover's watch brings

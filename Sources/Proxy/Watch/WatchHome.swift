@@ -16,6 +16,8 @@ final class WatchHome {
   private var failures = 0
   /// Covers that are not made again before.
   var uncovered: [GroupKey: Instant] = [:]
+  /// Groups that nobody wanted when they were last looked at.
+  private var idle: [HomeGroup] = []
   /// Which prefixes have many ranges, which are covered because of that, and when the last one was.
   var choice: CoverChoice
   var automatic: Set<GroupKey> = []
@@ -50,13 +52,26 @@ final class WatchHome {
   func handle(_ mail: WatchMail, from sender: Int) {
     switch mail {
     case .subscribe(let subscription): subscribe(subscription, sender)
-    case .unsubscribe(let id): byID[id]?.remove(sender, now: core.now)
+    case .unsubscribe(let id, let mayComeBack): if let group = byID[id] { leave(group, sender, mayComeBack) }
     case .token(let id, let token): if let group = byID[id] { learn(token, group) }
     case .wantPrevious(let id): if let group = byID[id] { addPrevious(group) }
     case .consumed(let id, let bytes): if let group = byID[id] { consumed(group, bytes) }
     case .progress(let question): ask(question, sender)
     }
     core.scheduleWatchTick()
+  }
+
+  private func leave(_ group: HomeGroup, _ sender: Int, _ mayComeBack: Bool) {
+    group.remove(sender, now: core.now, grace: mayComeBack ? Limits.groupGrace : Limits.groupGraceAfterCancel)
+    noteIdle(group)
+  }
+
+  /// The group is forgotten when its time is over, if nobody wants it until then.
+  func noteIdle(_ group: HomeGroup) {
+    guard !group.isWanted else { return }
+    group.idleSince = core.now
+    idle.append(group)
+    core.scheduleWatchTick(after: group.grace)
   }
 
   private func learn(_ token: [UInt8], _ group: HomeGroup) {
@@ -375,15 +390,7 @@ final class WatchHome {
       homeless.removeAll()
       for group in waiting where group.phase != .ended { place(group) }
     }
-    for group in groups.values {
-      if !group.isWanted, now - group.idleSince >= Limits.groupGrace {
-        forget(group)
-      } else if now.nanoseconds > Limits.historyAge.nanoseconds {
-        group.history.trim(before: Instant(nanoseconds: now.nanoseconds - Limits.historyAge.nanoseconds))
-        group.history.shrink(to: core.historyLimit)
-      }
-      remindLanes(of: group)
-    }
+    forgetIdle()
     tickAutomatic()
     if !uncovered.isEmpty { uncovered = uncovered.filter { now < $0.value } }
     // Others answer ahead of their events.
@@ -396,7 +403,34 @@ final class WatchHome {
         feed.abandon()
       }
     }
-    report()
     finishTurn()
+  }
+
+  /// Groups that nobody has wanted for their time.
+  private func forgetIdle() {
+    guard !idle.isEmpty else { return }
+    let waiting = idle
+    idle.removeAll(keepingCapacity: true)
+    var next = Instant.distantFuture
+    for group in waiting where group.phase != .ended && !group.isWanted {
+      let due = group.idleSince + group.grace
+      if due <= core.now {
+        forget(group)
+      } else {
+        idle.append(group)
+        next = min(next, due)
+      }
+    }
+    if next != .distantFuture { core.scheduleWatchTick(after: next - core.now) }
+  }
+
+  /// Once a second, through all groups.
+  func lookThrough(olderThan time: Instant) {
+    for group in groups.values {
+      group.history.trim(before: time)
+      group.history.shrink(to: core.historyLimit)
+      remindLanes(of: group)
+    }
+    report()
   }
 }

@@ -65,7 +65,7 @@ extension WatchHub {
   private func joined(_ snapshot: WatchSnapshot, _ id: UInt32, _ home: Int) {
     guard let group = groups[snapshot.key] else {
       // Nobody waits for it any more.
-      return ask(home, .unsubscribe(group: id))
+      return ask(home, .unsubscribe(group: id, mayComeBack: false))
     }
     guard group.id == 0, group.ticket == snapshot.ticket else { return }
     group.id = id

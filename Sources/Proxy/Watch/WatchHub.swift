@@ -282,7 +282,9 @@ final class WatchHub {
       group.watchers[place] = last
       _ = watchers.edit(last) { $0.place = place }
     }
-    if group.watchers.isEmpty { left.append(group) }
+    guard group.watchers.isEmpty else { return }
+    group.wasBroken = core.isLosingClient
+    left.append(group)
   }
 
   /// The watch is over.
@@ -356,7 +358,7 @@ final class WatchHub {
   /// The group is not needed any more: who is through with it joins the live one.
   func replace(_ group: LocalGroup) {
     group.end = WatchEnd(header: group.header, .replaced)
-    ask(group.home, .unsubscribe(group: group.id))
+    ask(group.home, .unsubscribe(group: group.id, mayComeBack: false))
     forget(group)
     ended.append(group)
     markDirty(group)
@@ -370,7 +372,7 @@ final class WatchHub {
       if group.catchUps.contains(where: { !$0.watchers.isEmpty && $0.end == nil }) { continue }
       if group.end == nil, groups[group.key] === group {
         guard group.id != 0 else { continue }
-        ask(group.home, .unsubscribe(group: group.id))
+        ask(group.home, .unsubscribe(group: group.id, mayComeBack: group.wasBroken))
       }
       forget(group)
       if group.end != nil { ended.removeAll { $0 === group } }
@@ -435,8 +437,10 @@ final class WatchHub {
     let again = askers
     askers.removeAll()
     for stream in again { stream.repeatQuestion() }
-    guard core.now.nanoseconds > Limits.historyAge.nanoseconds else { return }
-    let time = Instant(nanoseconds: core.now.nanoseconds - Limits.historyAge.nanoseconds)
+  }
+
+  /// Once a second, through all groups.
+  func lookThrough(olderThan time: Instant) {
     for group in groups.values where !group.trim(before: time, most: core.historyLimit) { giveUp(group) }
     for group in ended { _ = group.trim(before: time, most: core.historyLimit) }
   }

@@ -117,7 +117,8 @@ final class WatchEnd: Sendable {
 /// What a core asks of a group's home.
 enum WatchMail: Sendable {
   case subscribe(WatchSubscription)
-  case unsubscribe(group: UInt32)
+  /// The last watcher is gone. One whose connection broke may come back.
+  case unsubscribe(group: UInt32, mayComeBack: Bool)
   /// Another token of one of its watchers.
   case token(group: UInt32, [UInt8])
   /// A watcher wants to know what was there before.

@@ -1,6 +1,8 @@
 """A server of Watch streams that do what the test says, at the moment it says so."""
 
+import contextlib
 import queue
+import threading
 from concurrent import futures
 
 import grpc
@@ -35,6 +37,7 @@ class FakeWatches:
 
     def __init__(self):
         self.streams = queue.SimpleQueue()
+        self.all = []
         self.server = grpc.server(futures.ThreadPoolExecutor(32))
         self.server.add_generic_rpc_handlers([self])
         self.port = self.server.add_insecure_port("127.0.0.1:0")
@@ -57,22 +60,29 @@ class FakeWatches:
 
     def watch(self, requests, context):
         stream = FakeStream()
+        self.all.append(stream)
         self.streams.put(stream)
 
+        def read():
+            with contextlib.suppress(Exception):  # the library's own at the end of a call
+                yield from requests
+
         def listen():
-            for request in requests:
+            for request in read():
                 if request.HasField("create_request"):
                     create = request.create_request
                     stream.created[create.watch_id] = create
                     stream.say(watch_id=create.watch_id, created=True)
 
-        listener = futures.ThreadPoolExecutor(1)
-        listener.submit(listen)
-        while isinstance(answer := stream.out.get(), tuple) is False:
+        threading.Thread(target=listen, daemon=True).start()
+        while not isinstance(answer := stream.out.get(), tuple):
             yield answer
         context.abort(*answer)
 
     def close(self):
+        """No thread may be left that waits for the test."""
+        for stream in self.all:
+            stream.end(grpc.StatusCode.UNAVAILABLE, "the fake is closed")
         self.server.stop(None)
 
 
