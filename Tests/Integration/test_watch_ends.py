@@ -1,5 +1,6 @@
 """What happens to a watch whose group ends in the same moment. Etcd cannot be made to do that, so a fake is in its place."""
 
+import pathlib
 import signal
 
 import grpc
@@ -42,8 +43,13 @@ class Stopped:
 
     def __enter__(self):
         self.front.proxy.process.send_signal(signal.SIGSTOP)
+        until(lambda: all(state == "T" for state in self.states()))
         self.before = [unread(port) for port in self.ports]
         return self
+
+    def states(self):
+        for status in pathlib.Path(f"/proc/{self.front.proxy.process.pid}/task").glob("*/stat"):
+            yield status.read_text().rpartition(")")[2].split()[0]
 
     def __exit__(self, *_):
         until(lambda: all(unread(port) > before for port, before in zip(self.ports, self.before)))
