@@ -9,7 +9,7 @@ PYTHON ?= /usr/bin/python3
 RELEASE := -c release --static-swift-stdlib
 FORMAT := --recursive --parallel --configuration .swift-format Sources Tests Package.swift
 
-.PHONY: help setup build run test conformance sim bench bench-quick lint format sanitize clean
+.PHONY: help setup build run test conformance suites sim bench bench-quick lint format sanitize clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ test: setup ## all tests, in the end against a real etcd; PYTEST_ARGS="…" for 
 
 conformance: setup build ## every answer beside etcd's own, on all 16 kinds of etcd and proxy, about seven minutes
 	RINGWAY_WAYS=all $(PYTHON) -m pytest $(PYTEST_ARGS) Tests/Integration/test_conformance.py
+
+suites: setup build ## etcd's own end-to-end and integration tests through the proxy, about ten minutes; SUITES=e2e for one of them
+	@scripts/etcd-suites.sh $(SUITES)
 
 SEEDS ?= 100000
 sim: setup ## the simulations in release, SEEDS=100000 for the pump and a hundredth of it for whole gateways; SEED=n repeats one
