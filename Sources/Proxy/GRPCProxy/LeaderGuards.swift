@@ -33,7 +33,8 @@ final class LeaderGuards {
     timer = .none
     sessions.removeAll { !$0.session.isOpen }
     var needed: Set<Principal> = []
-    for (session, credentials) in sessions where session.needsGuard && needed.insert(credentials.principal).inserted {
+    for (session, credentials) in sessions
+    where session.needsGuard && needed.insert(credentials.principal).inserted {
       guard guards[credentials.principal] == nil else { continue }
       let made = LeaderGuard(self, core, credentials)
       if made.begin() { guards[credentials.principal] = made }
