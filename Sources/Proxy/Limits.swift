@@ -141,6 +141,8 @@ public enum Limits {
   /// that somebody does, whichever is more.
   static let coverUnwanted = 1000
   static let coverUnwantedShare = 4
+  /// How long a cover that has become nobody's is kept, and its prefix is then left alone.
+  static let coverRest = Instant.Span.seconds(30)
   /// Until the next prefix is looked for, and how many groups change over in a turn.
   static let coverSettling = Instant.Span.seconds(10)
   static let coverMovesATurn = 5000

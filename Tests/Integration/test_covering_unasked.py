@@ -5,9 +5,12 @@ import pathlib
 
 import pytest
 
-from conformance.places import RELEASES
+from conformance.places import QUICK, RELEASES
+from support.etcds import Etcd
 from support.fronts import etcd_behind, numbers
-from support.upstream import IS_OURS
+from support.grpc_calls import Caller, request
+from support.proxy_state import page
+from support.upstream import IS_OURS, Front
 from support.waiting import until
 from support.watches import Log, Watches
 from test_coalescing import below, sees
@@ -90,6 +93,42 @@ def test_who_watches_the_prefix_itself(setting, key):
     whole.close()
     write(log, range(0, KEYS, 3))
     sees(streams, log)
+
+
+def test_who_may_not_read_the_prefix(memory):
+    """etcd refuses the cover, nobody notices, and it is not asked for again and again."""
+    etcd = Etcd("unasked", memory, program=RELEASES["3.5"][0], extra=QUICK)
+    etcd.start()
+    until(etcd.is_healthy, 40)
+    try:
+        direct = Caller(etcd.client)
+        for name in ["root", "few"]:
+            direct.ok("Auth/UserAdd", name=name, password="x")
+            direct.ok("Auth/RoleAdd", name=name)
+            direct.ok("Auth/UserGrantRole", user=name, role=name)
+        # All that begins with a number, and so not the whole prefix.
+        direct.ok("Auth/RoleGrantPermission", name="few",
+                  perm={"permType": 2, "key": b"g/0", "range_end": b"g/:"})
+        direct.ok("Auth/AuthEnable")
+        root = [("token", direct.ok("Auth/Authenticate", name="root", password="x").token)]
+        front = Front(etcd.client, "--threads", "1", "--watch-cover-from", "20")
+        client = Caller(front.address)
+        few = [("token", client.ok("Auth/Authenticate", name="few", password="x").token)]
+        stream = Watches(client, *[{"key": b"g/%d" % number} for number in range(60)], metadata=few).created()
+        asked = "many watches share a prefix; etcd is asked for one watch that serves them all"
+        until(lambda: front.proxy.find(asked))
+        for number in range(60):
+            answer, ended = direct.unary("KV/Put", request("KV/Put", key=b"g/%d" % number, value=b"v"), metadata=root)
+            assert answer, ended
+        stream.until(lambda: all(watcher.events for watcher in stream.all))
+        until(lambda: "ringway_proxy_watch_covers 0" in page(front.proxy, "/proxy/metrics"))
+        assert not any(watcher.canceled for watcher in stream.all)
+        assert len(front.proxy.find(asked)) == 1
+        client.close()
+        front.close()
+    finally:
+        direct.close()
+        etcd.end()
 
 
 def test_too_much_that_nobody_watches(setting, key):

@@ -92,7 +92,7 @@ extension ProxyCore {
     guard let session = makeSession(call, fields) else { return false }
     call.session = session
     session.begin(id)
-    leaders.add(session, credentials(fields))
+    if unsafe fields.value(of: .hasleader) != nil { leaders.add(session, credentials(fields)) }
     return true
   }
 

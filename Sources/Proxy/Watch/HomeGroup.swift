@@ -38,7 +38,7 @@ final class HomeGroup {
   private(set) var subscriberCount = 0
   var idleSince: Instant
   /// For how long it is kept when nobody wants it.
-  private(set) var grace = Limits.groupGrace
+  var grace = Limits.groupGrace
   /// Tokens of its principal that may be tried, newest last, and those that etcd has refused since it last accepted one.
   private(set) var tokens: [[UInt8]] = []
   var refused: [[UInt8]] = []

@@ -50,7 +50,7 @@ extension WatchHome {
     automatic.insert(key)
     coveredAt = core.now
     core.log.info(
-      "many watches share a prefix; from now on one watch at etcd serves them",
+      "many watches share a prefix; etcd is asked for one watch that serves them all",
       .string("prefix", String(decoding: key.range.key, as: UTF8.self)),
       .int("watches", Int64(choice.count(key))))
     guard groups[key] == nil else { return }
@@ -58,6 +58,8 @@ extension WatchHome {
       WatchSubscription(key: key, ticket: 0, token: member.tokens.last ?? [], wantsPrevious: false, start: 0))
     for token in member.tokens { cover.learn(token) }
     place(cover)
+    // Where groups cannot change over, new ones may still come.
+    cover.grace = Limits.coverRest
     noteIdle(cover)
   }
 
@@ -82,6 +84,15 @@ extension WatchHome {
     cover.cover = nil
     for lane in lanes { release(lane, of: cover) }
     if !cover.isWanted { forget(cover) }
+  }
+
+  /// etcd has ended or refused a cover: its prefix is left alone for a while.
+  func endAutomatic(_ cover: HomeGroup) {
+    guard automatic.remove(cover.key) != nil else { return }
+    uncovered[cover.key] = core.now + Limits.coverPause
+    core.log.info(
+      "etcd has ended a watch that served many; those under it have watches of their own",
+      .string("prefix", String(decoding: cover.key.range.key, as: UTF8.self)))
   }
 
   // MARK: Changing over

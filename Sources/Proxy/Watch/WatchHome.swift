@@ -283,6 +283,7 @@ final class WatchHome {
   /// The group leaves the table before anybody is told, so that nobody joins it any more.
   func end(_ group: HomeGroup, _ reason: WatchEnd.Reason) {
     guard group.phase != .ended else { return }
+    endAutomatic(group)
     forget(group)
     tell(.ended, group, WatchEnd(header: group.header, reason))
     endLanes(of: group, reason)
@@ -291,7 +292,9 @@ final class WatchHome {
   func forget(_ group: HomeGroup) {
     group.phase = .ended
     uncount(group)
-    automatic.remove(group.key)
+    if automatic.remove(group.key) != nil, uncovered[group.key] == nil {
+      uncovered[group.key] = core.now + Limits.coverRest
+    }
     groups[group.key] = nil
     byID[group.id] = nil
     if let lane = group.lane { return leave(lane) }
