@@ -313,8 +313,13 @@ private final class LeaseServed: ProxyPeer {
   }
 
   private func came(_ stream: UInt32) {
-    if value(":path") != "/etcdserverpb.Lease/LeaseKeepAlive" { leases.world.fail("etcd got another call") }
-    streams[stream] = Stream(value("token"), value("hasleader") == "true")
+    let isStrict = value("hasleader") == "true"
+    // A watch stream without watches tells those who asked for a leader that there is none.
+    let isGuard = isStrict && value(":path") == "/etcdserverpb.Watch/Watch"
+    if !isGuard, value(":path") != "/etcdserverpb.Lease/LeaseKeepAlive" {
+      leases.world.fail("etcd got another call")
+    }
+    streams[stream] = Stream(value("token"), isStrict)
   }
 
   private func serve(_ stream: UInt32, _ found: Stream) {
